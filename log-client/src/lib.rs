@@ -1,0 +1,1 @@
+//! Async client for Highwater and Apache Kafka.

@@ -1,0 +1,1 @@
+//! The record format, the wire codec and the storage engine of Highwater.
