@@ -1,1 +1,3 @@
 //! The record format, the wire codec and the storage engine of Highwater.
+
+pub mod wire;
