@@ -1,3 +1,7 @@
 //! The record format, the wire codec and the storage engine of Highwater.
 
+#![deny(unsafe_code)]
+
+#[cfg(feature = "storage")]
+pub mod storage;
 pub mod wire;

@@ -1,0 +1,596 @@
+//! The real disk: segments are mapped once and written through the map or beside it.
+//!
+//! This is the only file with `unsafe`. All of it serves [`Region`], a mapped range of memory with
+//! one writer and any number of readers; the simulated disk uses one over anonymous memory.
+//!
+//! ```text
+//!   0            published            allocated                       reserve
+//!   |--------------|--------------------|--------------------------------|
+//!     immutable:      blocks are there:    address space only: touching it
+//!     slices of it    the writer stores    would raise SIGBUS, so nothing
+//!     are handed out  here                 ever does
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+use super::{LockError, READ_BYTES_MAX, RandomFile, SegmentFile, Storage, StorageLock};
+
+/// How appended bytes get into a segment. Reads go through the map in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// Stored through the map: no system call an append, one page fault every 4 KiB.
+    Mapped,
+    /// `pwritev` to the file: one system call an append; a failing device is an error, not a signal.
+    Pwrite,
+}
+
+/// A directory of the real file system.
+#[derive(Debug)]
+pub struct MmapStorage {
+    root: PathBuf,
+    mode: WriteMode,
+}
+
+impl MmapStorage {
+    /// Opens a directory, creating it if it is missing.
+    pub fn open(root: impl Into<PathBuf>, mode: WriteMode) -> io::Result<MmapStorage> {
+        let root = root.into();
+        fs::create_dir_all(&root)?;
+        Ok(MmapStorage { root, mode })
+    }
+
+    /// The directory that paths are relative to.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Rejects what could lead out of the root, whoever let such a name get here.
+    fn resolve(&self, path: &str) -> io::Result<PathBuf> {
+        let path = Path::new(path);
+        if path.components().all(|component| matches!(component, Component::Normal(_))) {
+            Ok(self.root.join(path))
+        } else {
+            Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                format!("{} leads out of the data directory", path.display()),
+            ))
+        }
+    }
+}
+
+impl Storage for MmapStorage {
+    fn create_dir_all(&self, path: &str) -> io::Result<()> {
+        fs::create_dir_all(self.resolve(path)?)
+    }
+
+    fn list_dir(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.resolve(path)?)? {
+            // A name that is not UTF-8 is none of ours.
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn remove_dir_all(&self, path: &str) -> io::Result<()> {
+        fs::remove_dir_all(self.resolve(path)?)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        File::open(self.resolve(path)?)?.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.resolve(from)?, self.resolve(to)?)
+    }
+
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.resolve(path)?)
+    }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.resolve(path)?.try_exists()
+    }
+
+    fn file_len(&self, path: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.resolve(path)?)?.len())
+    }
+
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        let file = File::open(self.resolve(path)?)?;
+        let len = file.metadata()?.len();
+        if len > READ_BYTES_MAX {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                format!("{path}: {len} bytes is no size for this file"),
+            ));
+        }
+        let mut bytes = Vec::with_capacity(len as usize);
+        file.take(READ_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write_synced(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut file = File::create(self.resolve(path)?)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+
+    fn open_segment(&self, path: &str, reserve_bytes: u64, create: bool) -> io::Result<Arc<dyn SegmentFile>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(create).open(self.resolve(path)?)?;
+        Ok(Arc::new(MmapSegment::new(path, file, reserve_bytes, self.mode)?))
+    }
+
+    fn open_random(&self, path: &str, create: bool) -> io::Result<Arc<dyn RandomFile>> {
+        let path = self.resolve(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
+        Ok(Arc::new(MmapRandom(file)))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = statvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &str, owner: &str) -> Result<StorageLock, LockError> {
+        let path = self.resolve(path)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                // Only a hint: the holder may be about to write it.
+                let _ = file.take(256).read_to_string(&mut text);
+                let owner =
+                    if text.trim().is_empty() { "another process".into() } else { text.trim().into() };
+                return Err(LockError::Held { owner });
+            }
+            Err(errno) => return Err(LockError::Io(errno.into())),
+        }
+        file.set_len(0)?;
+        file.write_all(owner.as_bytes())?;
+        // The kernel releases the lock when the descriptor is closed, by kill -9 too.
+        Ok(StorageLock::new(file))
+    }
+}
+
+/// A file of checkpoint slots.
+#[derive(Debug)]
+struct MmapRandom(File);
+
+impl RandomFile for MmapRandom {
+    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
+        read_full(&self.0, pos, into)
+    }
+
+    fn write_at(&self, pos: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, pos)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// Fills as much of `into` as the file has.
+fn read_full(file: &File, pos: u64, into: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < into.len() {
+        match file.read_at(&mut into[read..], pos + read as u64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+/// A segment of the real disk.
+#[derive(Debug)]
+struct MmapSegment {
+    path: String,
+    file: File,
+    mode: WriteMode,
+    region: Region,
+    /// Written by the writer alone; others only look at it.
+    allocated: AtomicU64,
+}
+
+impl MmapSegment {
+    fn new(path: &str, file: File, reserve_bytes: u64, mode: WriteMode) -> io::Result<MmapSegment> {
+        let len = file.metadata()?.len();
+        let region = Region::map_file(&file, to_usize(reserve_bytes.max(len))?)?;
+        region.publish(0, to_usize(len)?);
+        Ok(MmapSegment { path: path.to_owned(), file, mode, region, allocated: AtomicU64::new(len) })
+    }
+
+    fn pwrite(&self, pos: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut written = match rustix::io::pwritev(&self.file, &slices, pos) {
+            Ok(written) => written,
+            Err(Errno::INTR) => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        // A regular file takes it all at once but for a signal or a full disk; finish by hand.
+        let mut at = pos;
+        for part in parts {
+            let done = written.min(part.len());
+            self.file.write_all_at(&part[done..], at + done as u64)?;
+            written -= done;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl SegmentFile for MmapSegment {
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn allocate(&self, end: u64) -> io::Result<()> {
+        // Relaxed: only the writer allocates, and it sees its own store.
+        let start = self.allocated.load(Ordering::Relaxed);
+        if end <= start {
+            return Ok(());
+        }
+        assert!(end <= self.region.len() as u64, "{}: blocks past the reserved range", self.path);
+        let done = match fallocate(&self.file, FallocateFlags::empty(), start, end - start) {
+            Err(Errno::OPNOTSUPP) => write_zeros(&self.file, start, end),
+            done => done.map_err(io::Error::from),
+        };
+        if let Err(error) = done {
+            // What a failed allocation got hold of would stay with the file (R2). Nothing past
+            // `start` is published, so nobody looks there.
+            let _ = self.file.set_len(start);
+            return Err(error);
+        }
+        self.allocated.store(end, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn allocated(&self) -> u64 {
+        self.allocated.load(Ordering::Relaxed)
+    }
+
+    fn append(&self, pos: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        assert!(pos + len as u64 <= self.allocated(), "{}: append past the allocated blocks", self.path);
+        let pos_in_map = pos as usize;
+        match self.mode {
+            WriteMode::Mapped => self.region.append(pos_in_map, parts),
+            WriteMode::Pwrite => {
+                assert_eq!(pos_in_map, self.region.published(), "{}: append beside the end", self.path);
+                self.pwrite(pos, parts)?;
+                self.region.publish(pos_in_map, pos_in_map + len);
+            }
+        }
+        Ok(())
+    }
+
+    fn published(&self) -> u64 {
+        self.region.published() as u64
+    }
+
+    fn slice(&self, range: Range<u64>) -> &[u8] {
+        self.region.slice(range.start as usize..range.end as usize)
+    }
+
+    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
+        read_full(&self.file, pos, into)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // Writes back what was stored through the map as well, and the length with it.
+        self.file.sync_data()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        assert!(len <= self.published(), "{}: truncation cannot grow a segment", self.path);
+        self.file.set_len(len)?;
+        self.region.unpublish(len as usize);
+        self.allocated.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn trim(&self) -> io::Result<()> {
+        let published = self.published();
+        if published < self.allocated() {
+            // No reader is past `published`, so this cannot raise SIGBUS under one.
+            self.file.set_len(published)?;
+            self.allocated.store(published, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Allocates the slow way, where the file system knows no `fallocate`.
+fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = start;
+    while at < end {
+        let step = (end - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..step as usize], at)?;
+        at += step;
+    }
+    Ok(())
+}
+
+fn to_usize(bytes: u64) -> io::Result<usize> {
+    usize::try_from(bytes)
+        .map_err(|_| io::Error::new(ErrorKind::InvalidInput, "larger than the address space"))
+}
+
+/// A mapped range of memory that is written once, front to back, and read behind the writer.
+///
+/// Invariant that all `unsafe` here rests on: bytes below `published` are not written while `self`
+/// can be shared, and bytes at or above it are touched by one writer at a time, which `writing`
+/// enforces.
+#[derive(Debug)]
+pub(super) struct Region {
+    base: NonNull<u8>,
+    len: usize,
+    published: AtomicUsize,
+    writing: AtomicBool,
+}
+
+// SAFETY: the memory belongs to the value and not to a thread; it is unmapped only on drop.
+unsafe impl Send for Region {}
+// SAFETY: shared access reads bytes below `published` only, which never change (see the invariant),
+// and `append` lets in one writer at a time.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Maps `len` bytes of a file, shared, past its end too.
+    fn map_file(file: &File, len: usize) -> io::Result<Region> {
+        let len = len.max(1);
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of ours.
+        let base = unsafe {
+            mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file.as_fd(), 0)?
+        };
+        Region::new(base, len)
+    }
+
+    /// Maps `len` bytes of zeros that no file is behind.
+    pub(super) fn anonymous(len: usize) -> io::Result<Region> {
+        let len = len.max(1);
+        // SAFETY: as above.
+        let base = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )?
+        };
+        Region::new(base, len)
+    }
+
+    fn new(base: *mut std::ffi::c_void, len: usize) -> io::Result<Region> {
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
+        Ok(Region { base, len, published: AtomicUsize::new(0), writing: AtomicBool::new(false) })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn published(&self) -> usize {
+        // Acquire: pairs with the release in `publish`, so that whoever sees the length sees the
+        // bytes below it.
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Stores `parts` at `pos` and publishes them. The caller has seen to it that the memory is
+    /// backed up to their end.
+    pub(super) fn append(&self, pos: usize, parts: &[&[u8]]) {
+        // Acquire/release on `writing`: a writer on another thread, later, sees these stores.
+        assert!(!self.writing.swap(true, Ordering::Acquire), "two threads append to one segment");
+        assert_eq!(pos, self.published(), "append beside the end of the segment");
+        let mut at = pos;
+        for part in parts {
+            assert!(part.len() <= self.len - at, "append past the reserved range");
+            // SAFETY: the destination lies in the mapping (asserted) at or above `published`, where
+            // this thread is the only one to look (`writing`). The source cannot overlap it: a
+            // slice of this region lies below `published`.
+            unsafe { ptr::copy_nonoverlapping(part.as_ptr(), self.base.as_ptr().add(at), part.len()) };
+            at += part.len();
+        }
+        self.publish(pos, at);
+        self.writing.store(false, Ordering::Release);
+    }
+
+    /// Publishes bytes that got there by other means than [`append`](Region::append).
+    pub(super) fn publish(&self, from: usize, to: usize) {
+        assert!(from <= to && to <= self.len, "published past the reserved range");
+        // Release: the bytes are stored before the length says so.
+        self.published.store(to, Ordering::Release);
+    }
+
+    /// Takes back what was published from `to` on. `&mut`: no slice of it can be alive.
+    pub(super) fn unpublish(&mut self, to: usize) {
+        let published = self.published.get_mut();
+        assert!(to <= *published);
+        *published = to;
+    }
+
+    pub(super) fn slice(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.published(), "read past what is published");
+        // SAFETY: the range lies in the mapping, was stored before it was published, and is not
+        // written again while `self` is borrowed.
+        unsafe { slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping made in the constructor, and nobody can borrow it any more.
+        // It cannot fail for such a range, and there would be nothing to do if it did.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{SegmentSlice, create_segment, truncate_segment};
+    use bytes::Bytes;
+
+    fn storage(mode: WriteMode) -> (tempfile::TempDir, MmapStorage) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let storage = MmapStorage::open(dir.path(), mode).expect("an empty directory opens");
+        (dir, storage)
+    }
+
+    #[test]
+    fn what_is_appended_is_read_by_slice_and_by_call_and_after_a_reopen() {
+        for mode in [WriteMode::Mapped, WriteMode::Pwrite] {
+            let (_dir, storage) = storage(mode);
+            let file = create_segment(&storage, "a.log", 1 << 20, 8192).expect("room");
+            file.append(0, &[b"head", b"", b"body"]).expect("room");
+            file.append(8, &[b"tail"]).expect("room");
+            assert_eq!((file.published(), file.allocated()), (12, 8192));
+            assert_eq!(file.slice(2..10), b"adbodyta");
+            let mut into = [0; 4];
+            assert_eq!(file.read_at(8, &mut into).expect("readable"), 4);
+            assert_eq!(&into, b"tail");
+            file.sync().expect("a healthy disk");
+            file.trim().expect("a healthy disk");
+            assert_eq!(storage.file_len("a.log").expect("there"), 12);
+
+            let reopened = storage.open_segment("a.log", 0, false).expect("there");
+            assert_eq!(reopened.slice(0..12), b"headbodytail");
+        }
+    }
+
+    #[test]
+    fn a_cut_segment_appends_on_over_zeros() {
+        for mode in [WriteMode::Mapped, WriteMode::Pwrite] {
+            let (_dir, storage) = storage(mode);
+            let mut file = create_segment(&storage, "a.log", 1 << 16, 4096).expect("room");
+            file.append(0, &[&[7; 100]]).expect("room");
+            let held = Arc::clone(&file);
+            assert_eq!(truncate_segment(&mut file, 10).unwrap_err().kind(), ErrorKind::ResourceBusy);
+            drop(held);
+            truncate_segment(&mut file, 10).expect("unshared");
+            assert_eq!((file.published(), file.allocated()), (10, 10));
+            file.allocate(4096).expect("room");
+            let mut into = [1; 4];
+            file.read_at(10, &mut into).expect("readable");
+            assert_eq!(into, [0; 4]);
+            file.append(10, &[b"next"]).expect("room");
+            assert_eq!(file.slice(8..14), b"\x07\x07next");
+        }
+    }
+
+    #[test]
+    fn slices_outlive_the_file_and_its_name() {
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        let file = create_segment(&storage, "a.log", 4096, 4096).expect("room");
+        file.append(0, &[b"kept"]).expect("room");
+        let bytes = Bytes::from(SegmentSlice::new(Arc::clone(&file), 0..4));
+        drop(file);
+        storage.remove_file("a.log").expect("there");
+        assert_eq!(&bytes[..], b"kept");
+    }
+
+    #[test]
+    fn a_segment_is_never_created_over_another() {
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        create_segment(&storage, "a.log", 4096, 4096).expect("room");
+        let error = create_segment(&storage, "a.log", 4096, 4096).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert!(storage.exists("a.log").expect("readable"), "the one that was there has been removed");
+    }
+
+    #[test]
+    fn a_failed_allocation_leaves_the_file_as_it_was() {
+        // More than ext4 lets a file have, so that the test does not fill the disk under others.
+        const TOO_MUCH: u64 = 1 << 45;
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        let file = create_segment(&storage, "a.log", TOO_MUCH, 4096).expect("room");
+        file.append(0, &[b"kept"]).expect("room");
+        file.allocate(TOO_MUCH).expect_err("more than there is");
+        assert_eq!(file.allocated(), 4096);
+        assert_eq!(storage.file_len("a.log").expect("there"), 4096);
+        file.append(4, &[b"more"]).expect("room");
+        assert_eq!(file.slice(0..8), b"keptmore");
+    }
+
+    #[test]
+    #[should_panic(expected = "read past what is published")]
+    fn nobody_reads_ahead_of_the_writer() {
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        let file = create_segment(&storage, "a.log", 4096, 4096).expect("room");
+        file.append(0, &[b"four"]).expect("room");
+        file.slice(0..5);
+    }
+
+    #[test]
+    fn readers_beside_the_writer_see_whole_appends() {
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        let file = create_segment(&storage, "a.log", 1 << 20, 1 << 20).expect("room");
+        std::thread::scope(|scope| {
+            let reader = Arc::clone(&file);
+            scope.spawn(move || {
+                let mut seen = 0;
+                while seen < 1 << 20 {
+                    let published = reader.published();
+                    for (i, chunk) in reader.slice(seen..published).chunks(64).enumerate() {
+                        assert_eq!(chunk, [(seen as usize / 64 + i) as u8; 64]);
+                    }
+                    seen = published;
+                }
+            });
+            for i in 0..(1 << 20) / 64 {
+                file.append(i * 64, &[&[i as u8; 32], &[i as u8; 32]]).expect("room");
+            }
+        });
+    }
+
+    #[test]
+    fn the_second_to_lock_learns_who_was_first() {
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        let lock = storage.lock("LOCK", "node 1, process 17").expect("free");
+        match storage.lock("LOCK", "me") {
+            Err(LockError::Held { owner }) => assert_eq!(owner, "node 1, process 17"),
+            other => panic!("locked twice: {other:?}"),
+        }
+        drop(lock);
+        storage.lock("LOCK", "me").expect("free again");
+    }
+
+    #[test]
+    fn paths_stay_inside_the_root() {
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        for path in ["../out", "/etc/passwd", "a/../../out"] {
+            assert_eq!(storage.read(path).unwrap_err().kind(), ErrorKind::InvalidInput, "{path}");
+        }
+    }
+
+    #[test]
+    fn write_atomic_replaces_and_leaves_nothing_behind() {
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        storage.create_dir_all("d").expect("room");
+        storage.write_atomic("d/f", b"one").expect("room");
+        storage.write_atomic("d/f", b"two").expect("room");
+        assert_eq!(storage.read("d/f").expect("there"), b"two");
+        assert_eq!(storage.list_dir("d").expect("there"), ["f"]);
+    }
+}

@@ -1,0 +1,252 @@
+//! The seam between the log and the disk.
+//!
+//! Everything that the engine asks of a disk goes through [`Storage`], [`SegmentFile`] and
+//! [`RandomFile`], so that the same engine runs on [`MmapStorage`] and on the simulated disk of the
+//! crash tests. The promises are those of POSIX, no more:
+//!
+//! * Bytes are durable after `sync` of their file, and only if it answered `Ok`.
+//! * A name (a file created, renamed or removed) is durable after [`Storage::sync_dir`] of the
+//!   directory that holds it, whatever was synced in the file.
+//! * A failed sync leaves the file in doubt for ever: a second one may answer `Ok` without having
+//!   written anything (R4 of the reliability rules). Whoever sees the first failure gives up.
+//!
+//! Paths are relative to the root, separated by `/`, and never contain `..`.
+
+#[allow(unsafe_code)]
+mod mmap;
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use mmap::{MmapStorage, WriteMode};
+
+/// The largest file that [`Storage::read`] hands out, in bytes. The largest honest one is the
+/// offset index of a 2 GiB segment with an entry for every batch.
+pub const READ_BYTES_MAX: u64 = 256 << 20;
+
+/// A directory tree in which a log lives.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Creates a directory and its missing parents. The new names are durable only after
+    /// [`sync_dir`](Storage::sync_dir) of each directory that got one.
+    fn create_dir_all(&self, path: &str) -> io::Result<()>;
+    /// The names in a directory, sorted. `NotFound` if there is none.
+    fn list_dir(&self, path: &str) -> io::Result<Vec<String>>;
+    /// Removes a directory with all it holds. Not durable before its parent is synced.
+    fn remove_dir_all(&self, path: &str) -> io::Result<()>;
+    /// Makes the names in a directory durable. The root is `""`.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Renames a file or directory, replacing a file that is there. Atomic to other processes;
+    /// durable only after both directories are synced.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file. Whoever has it open or mapped keeps it.
+    fn remove_file(&self, path: &str) -> io::Result<()>;
+    /// Whether a file or directory has this name.
+    fn exists(&self, path: &str) -> io::Result<bool>;
+    /// The length of a file in bytes, with what is allocated ahead.
+    fn file_len(&self, path: &str) -> io::Result<u64>;
+    /// The whole of a small file; `InvalidData` above [`READ_BYTES_MAX`].
+    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
+    /// Creates or empties a file, writes it and syncs it. Its name is not durable yet, and a crash
+    /// on the way leaves anything: [`write_atomic`](Storage::write_atomic) is made of it.
+    fn write_synced(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Replaces a file so that a crash leaves the old one or the new one, whole, and so that the
+    /// new one is durable on return (R6): temporary file, sync, rename, sync of the directory.
+    fn write_atomic(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!("{path}{TEMPORARY_SUFFIX}");
+        self.write_synced(&temporary, bytes)?;
+        self.rename(&temporary, path)?;
+        self.sync_dir(parent(path))
+    }
+
+    /// Opens a segment and maps `reserve_bytes` of it, or its length if that is more.
+    ///
+    /// With `create` the file must not exist (`AlreadyExists`): a file that is used again could
+    /// pass old bytes off as new ones (R8). Without, it must; it is then published up to its whole
+    /// length, with whatever was allocated ahead, until recovery has found its true end.
+    fn open_segment(&self, path: &str, reserve_bytes: u64, create: bool) -> io::Result<Arc<dyn SegmentFile>>;
+    /// Opens a small file that is written in place, creating it if `create` says so.
+    fn open_random(&self, path: &str, create: bool) -> io::Result<Arc<dyn RandomFile>>;
+    /// Bytes that an unprivileged process may still allocate.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// Takes the lock that keeps other processes out (R11), leaving `owner` in the file to name the
+    /// holder to whoever comes second.
+    fn lock(&self, path: &str, owner: &str) -> Result<StorageLock, LockError>;
+}
+
+/// One append-only file, written by one writer and read by many.
+///
+/// Bytes below [`published`](SegmentFile::published) never change again while anybody can read
+/// them, which is what makes it sound to hand out plain slices of the map.
+pub trait SegmentFile: Send + Sync + fmt::Debug {
+    /// The path it was opened by, for messages.
+    fn path(&self) -> &str;
+    /// Puts real blocks behind the file up to `end` (R1). On failure, most often a full disk, the
+    /// file is as it was (R2). Does nothing if they are there already.
+    fn allocate(&self, end: u64) -> io::Result<()>;
+    /// Bytes that have blocks behind them.
+    fn allocated(&self) -> u64;
+    /// Stores `parts` one after another at `pos` and publishes them.
+    ///
+    /// # Panics
+    /// If `pos` is not the published length, if blocks are missing, or if two threads append at
+    /// once: bugs of the caller's.
+    fn append(&self, pos: u64, parts: &[&[u8]]) -> io::Result<()>;
+    /// The length up to which bytes may be read.
+    fn published(&self) -> u64;
+    /// Bytes of the map.
+    ///
+    /// # Panics
+    /// If the range does not lie below the published length.
+    fn slice(&self, range: Range<u64>) -> &[u8];
+    /// Reads by system call, so that a device's error is an `Err` and not a SIGBUS (R3): for
+    /// recovery and scrubbing. Stops short at the end of the file.
+    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize>;
+    /// Makes every published byte durable. Any number of threads may call it beside the writer.
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts the file to `len` and publishes that. Only for recovery, hence `&mut`: nobody can hold
+    /// a slice of what is cut. See [`truncate_segment`].
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Gives back the blocks past the published length, once the segment is sealed.
+    fn trim(&self) -> io::Result<()>;
+}
+
+/// A small file that is written in place: the checkpoint's slots.
+pub trait RandomFile: Send + Sync + fmt::Debug {
+    /// Reads at `pos`; stops short at the end of the file.
+    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize>;
+    /// Writes at `pos`, growing the file if need be. Not durable, and not atomic.
+    fn write_at(&self, pos: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes the content durable; the name is the directory's affair.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The ending of a file that [`Storage::write_atomic`] has not renamed yet. One that is found at
+/// start was left by a crash and can go.
+pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Cuts a segment that nobody else holds.
+///
+/// # Errors
+/// `ResourceBusy` if somebody does: the engine opened readers before recovery was through.
+pub fn truncate_segment(file: &mut Arc<dyn SegmentFile>, len: u64) -> io::Result<()> {
+    match Arc::get_mut(file) {
+        Some(file) => file.truncate(len),
+        None => {
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, "a segment that is being read was to be cut"))
+        }
+    }
+}
+
+/// Creates a segment so that it outlives a power cut from its first append on (R6): blocks, sync of
+/// the file, sync of its directory. On failure the file is removed again.
+pub fn create_segment(
+    storage: &dyn Storage,
+    path: &str,
+    reserve_bytes: u64,
+    allocate_bytes: u64,
+) -> io::Result<Arc<dyn SegmentFile>> {
+    let file = storage.open_segment(path, reserve_bytes, true)?;
+    let made = file
+        .allocate(allocate_bytes.min(reserve_bytes))
+        .and_then(|()| file.sync())
+        .and_then(|()| storage.sync_dir(parent(path)));
+    match made {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // Best effort: the error that matters is the one above.
+            let _ = storage.remove_file(path);
+            Err(error)
+        }
+    }
+}
+
+/// The directory of a path; `""` for a name in the root.
+pub fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// A range of published bytes that keeps its segment's map alive.
+#[derive(Clone, Debug)]
+pub struct SegmentSlice {
+    file: Arc<dyn SegmentFile>,
+    range: Range<u64>,
+}
+
+impl SegmentSlice {
+    /// # Panics
+    /// If the range does not lie below the published length.
+    pub fn new(file: Arc<dyn SegmentFile>, range: Range<u64>) -> Self {
+        assert!(range.start <= range.end && range.end <= file.published(), "slice past what is published");
+        SegmentSlice { file, range }
+    }
+
+    /// Bytes in the slice.
+    pub fn len(&self) -> usize {
+        (self.range.end - self.range.start) as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// The file that the bytes are of.
+    pub fn file(&self) -> &Arc<dyn SegmentFile> {
+        &self.file
+    }
+
+    /// Where in the file they lie.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+}
+
+impl AsRef<[u8]> for SegmentSlice {
+    fn as_ref(&self) -> &[u8] {
+        self.file.slice(self.range.clone())
+    }
+}
+
+impl From<SegmentSlice> for Bytes {
+    /// Copies nothing: the bytes stay in the map, which lives as long as they do.
+    fn from(slice: SegmentSlice) -> Bytes {
+        Bytes::from_owner(slice)
+    }
+}
+
+/// Holds the lock of a directory tree until it is dropped.
+pub struct StorageLock {
+    _guard: Box<dyn Send + Sync>,
+}
+
+impl StorageLock {
+    /// Wraps whatever releases the lock when it is dropped.
+    pub fn new(guard: impl Send + Sync + 'static) -> Self {
+        StorageLock { _guard: Box::new(guard) }
+    }
+}
+
+impl fmt::Debug for StorageLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StorageLock")
+    }
+}
+
+/// Why [`Storage::lock`] did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("held by {owner}")]
+    Held {
+        /// What the holder wrote into the lock file.
+        owner: String,
+    },
+    /// The lock file cannot be created or locked.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
