@@ -1,1 +1,29 @@
-//! The Highwater broker.
+//! The Highwater broker: everything between a socket and the log.
+//!
+//! A request passes these rooms, in this order, and none of them knows the one before it:
+//!
+//! ```text
+//! net        frames in, frames out, in order; limits and deadlines
+//! handler    one file per API: Kafka's rules and error codes
+//! partition  one log under its lock, its readers, its waiters; the flusher
+//! topic      which topics there are and how they are configured
+//! runtime    drives the coordinators, which are pure state machines (coordinator)
+//! ```
+//! [`Broker`] builds them and takes them down again. Without the feature `broker` only the coordinators are left,
+//! which need neither a runtime nor a socket.
+
+#[cfg(feature = "broker")]
+pub mod broker;
+#[cfg(feature = "broker")]
+pub mod config;
+#[cfg(feature = "broker")]
+pub mod handler;
+#[cfg(feature = "broker")]
+pub mod metrics;
+#[cfg(feature = "broker")]
+pub mod net;
+
+#[cfg(feature = "broker")]
+pub use broker::Broker;
+#[cfg(feature = "broker")]
+pub use config::BrokerConfig;

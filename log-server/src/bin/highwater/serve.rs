@@ -1,0 +1,71 @@
+//! `highwater serve`: runs the broker until SIGTERM or SIGINT.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use log_server::config::ConfigFlags;
+use log_server::{Broker, BrokerConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::Outcome;
+
+/// Flags of `highwater serve`. Every setting can also stand in the file or in the environment as HIGHWATER_NAME; a
+/// flag wins over the environment, and that over the file.
+#[derive(Args)]
+pub struct Serve {
+    /// TOML file with settings, named as the flags are, with underscores
+    #[arg(long, value_name = "FILE", env = "HIGHWATER_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: ConfigFlags,
+}
+
+impl Serve {
+    /// Runs the broker in this process.
+    pub fn run(self) -> Outcome {
+        let started = Instant::now();
+        let config =
+            BrokerConfig::load(self.config.as_deref(), &self.settings).map_err(|error| error.to_string())?;
+        let filter =
+            EnvFilter::try_new(&config.log).map_err(|error| format!("--log {}: {error}", config.log))?;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.worker_threads_effective())
+            .thread_name("highwater-io")
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start threads: {error}"))?;
+        runtime.block_on(serve(config, started))
+    }
+}
+
+async fn serve(config: BrokerConfig, started: Instant) -> Outcome {
+    // Before the broker starts: a signal that comes while it does is not lost.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let data_dir = config.data_dir.display().to_string();
+    let broker = Broker::start(config).await.map_err(|error| error.to_string())?;
+    println!("Highwater {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), started.elapsed().as_millis());
+    println!("  Kafka clients   {}", broker.kafka_addr());
+    println!("  data            {data_dir}");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    println!(
+        "Stopping: answering what is in flight. A second signal stops at once, at the price of a recovery."
+    );
+    tokio::select! {
+        () = broker.shutdown() => Ok(ExitCode::SUCCESS),
+        _ = terminate.recv() => Ok(ExitCode::FAILURE),
+        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+    }
+}

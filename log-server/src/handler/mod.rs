@@ -1,0 +1,83 @@
+//! What the broker answers: one file per API key, and the table that leads to them.
+//!
+//! Requests of one connection are dispatched in the order in which they came, and what has to happen in that order
+//! (an append, a command to a coordinator) happens before `dispatch` returns. What has to be waited for (a sync, new
+//! records, a rebalance) goes into a [`Reply::Pending`], so that the requests behind it can start; `net` sends the
+//! answers in order all the same.
+//!
+//! A handler comes in one of three shapes, which the table names:
+//!
+//! - `now`: `async fn handle(&Arc<Context>, &Request, M) -> R`, decoded and encoded here. The next request of the
+//!   connection waits until it returns.
+//! - `later`: `fn handle(&Arc<Context>, &Request, M) -> impl Future<Output = R> + Send + 'static`. What runs before
+//!   the future is returned runs in order, the future itself while later requests are dispatched.
+//! - `raw`: `async fn handle(&Arc<Context>, Request) -> Result<Reply, Refusal>`, for bodies that are ours.
+
+mod context;
+mod request;
+
+mod k18_api_versions;
+
+pub(crate) use k18_api_versions::unsupported_version;
+
+pub use context::Context;
+pub use request::{ConnectionInfo, Frame, Refusal, Reply, Request};
+
+use std::sync::Arc;
+
+use log_core::wire::ApiKey;
+
+/// Declares which handler serves which API, see the module's documentation.
+macro_rules! dispatch_table {
+    ($($shape:ident $api:ident => $handler:ident;)*) => {
+        /// The APIs that have a handler, which are those that ApiVersions advertises.
+        pub const HANDLED: &[ApiKey] = &[$(ApiKey::$api,)*];
+
+        /// Answers one request, or begins to. To be awaited before the connection's next request is dispatched.
+        pub async fn dispatch(context: &Arc<Context>, request: Request) -> Reply {
+            match request.api {
+                $(ApiKey::$api => dispatch_table!(@ $shape $handler, context, request),)*
+                #[allow(unreachable_patterns, reason = "reachable while the wire table is ahead of this one")]
+                api => Reply::Close(Refusal::new(format!("{api} has no handler"))),
+            }
+        }
+    };
+    (@ now $handler:ident, $context:ident, $request:ident) => {
+        match $request.decode() {
+            Ok(message) => {
+                let answer = $handler::handle($context, &$request, message).await;
+                Reply::message(&$request, &answer)
+            }
+            Err(refusal) => Reply::Close(refusal),
+        }
+    };
+    (@ later $handler:ident, $context:ident, $request:ident) => {
+        match $request.decode() {
+            Ok(message) => {
+                let answer = $handler::handle($context, &$request, message);
+                Reply::later(&$request, answer)
+            }
+            Err(refusal) => Reply::Close(refusal),
+        }
+    };
+    (@ raw $handler:ident, $context:ident, $request:ident) => {
+        $handler::handle($context, $request).await.unwrap_or_else(Reply::Close)
+    };
+}
+
+dispatch_table! {
+    now ApiVersions => k18_api_versions;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_handler_is_listed_once() {
+        let mut keys: Vec<i16> = HANDLED.iter().map(|api| api.code()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), HANDLED.len());
+    }
+}

@@ -1,0 +1,249 @@
+//! One connection: frames in, answers out in the same order.
+//!
+//! ```text
+//! socket ─► Receiver ─► dispatch ─► queue of replies (bounded) ─► Sender ─► socket
+//! ```
+//! Both halves live in one task, so that an answer that is ready needs no other thread to be woken. The reader runs
+//! ahead of the writer by at most [`REPLIES_QUEUED_MAX`] requests; when the client does not take its answers it
+//! stops being read.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use log_core::wire::{ApiKey, RequestHeader};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::receiver::{ReceiveError, Receiver};
+use super::sender::{SendError, Sender};
+use crate::handler::{self, ConnectionInfo, Context, Frame, Refusal, Reply, Request};
+
+/// Answers that may be queued or waited for on one connection before it is not read any further.
+const REPLIES_QUEUED_MAX: usize = 64;
+
+/// A reply with what is needed to account for it.
+struct Queued {
+    reply: Reply,
+    api: ApiKey,
+    received_at: Instant,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The client went away, or the broker is shutting down.
+    Quiet,
+    /// The client was idle for too long.
+    Idle,
+    /// Receiving failed: the client broke the protocol or a limit.
+    Receive(ReceiveError),
+    /// Sending failed.
+    Send(SendError),
+    /// A request cannot be answered.
+    Refused(Refusal),
+    /// A handler panicked.
+    Panicked,
+}
+
+/// Serves a connection until either side ends it.
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    info: Arc<ConnectionInfo>,
+    context: Arc<Context>,
+    budget: Arc<Semaphore>,
+) {
+    // Answers are written whole, so there is nothing for Nagle's algorithm to gather.
+    let _ = stream.set_nodelay(true);
+    let (read_half, write_half) = stream.split();
+    let mut last = LastRequest::default();
+    let (queue, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
+    let mut receiver = Receiver::new(read_half, &context.config, budget);
+    let mut sender = Sender::new(write_half, Duration::from_millis(context.config.response_send_ms));
+    let end = {
+        let read = read_requests(&mut receiver, queue, &info, &context, &mut last);
+        let write = write_replies(&mut sender, replies, &context);
+        tokio::pin!(read, write);
+        tokio::select! {
+            // The writer ends when the queue is closed and empty, with an error, or with a refusal that it met.
+            end = &mut write => end,
+            // The reader ends when there is no more to read. What is queued is still answered when it was the
+            // client's mistake or our shutdown that ended it, and dropped when nobody is there to receive it.
+            end = &mut read => match end {
+                End::Quiet if !context.shutdown.is_cancelled() => End::Quiet,
+                end => match write.await {
+                    End::Quiet => end,
+                    earlier => earlier,
+                },
+            },
+        }
+    };
+    report(end, &info, &last, &context);
+}
+
+/// Reads frames and dispatches them in order until there is nothing more to read.
+async fn read_requests(
+    receiver: &mut Receiver<'_>,
+    queue: mpsc::Sender<Queued>,
+    info: &Arc<ConnectionInfo>,
+    context: &Arc<Context>,
+    last: &mut LastRequest,
+) -> End {
+    loop {
+        // A place in the queue first: a request is only read when its answer has somewhere to go.
+        let Ok(place) = queue.reserve().await else { return End::Quiet };
+        let idle = || queue.capacity() + 1 == queue.max_capacity();
+        let received = tokio::select! {
+            biased;
+            () = context.shutdown.cancelled() => return End::Quiet,
+            received = receiver.frame(idle) => received,
+        };
+        let (frame, charge) = match received {
+            Ok(Some(received)) => received,
+            Ok(None) => return End::Quiet,
+            Err(ReceiveError::Idle) => return End::Idle,
+            Err(error) => return End::Receive(error),
+        };
+        context.metrics.received_bytes.inc_by(frame.len() as u64 + 4);
+        let received_at = Instant::now();
+        let (header, body) = match RequestHeader::decode(frame) {
+            Ok(decoded) => decoded,
+            Err(error) => return End::Refused(Refusal::new(format!("request header: {error}"))),
+        };
+        last.note(&header);
+        let Some(api) = header.served().filter(|api| handler::HANDLED.contains(api)) else {
+            if header.api_key == ApiKey::ApiVersions.code() {
+                let reply = handler::unsupported_version(&header).into();
+                place.send(Queued { reply, api: ApiKey::ApiVersions, received_at });
+                continue;
+            }
+            return End::Refused(Refusal::new("the API or its version is not served"));
+        };
+        let request = Request { api, header, body, connection: info.clone(), received_at };
+        let reply = match AssertUnwindSafe(handler::dispatch(context, request)).catch_unwind().await {
+            Ok(reply) => reply,
+            Err(_) => return End::Panicked,
+        };
+        drop(charge);
+        match reply {
+            // Nothing will be sent, so the place goes back unused.
+            Reply::None => context.metrics.request_answered(api, received_at.elapsed()),
+            reply => {
+                let refused = matches!(reply, Reply::Close(_));
+                place.send(Queued { reply, api, received_at });
+                if refused {
+                    // The writer ends the connection when it gets there. Nothing behind it may take effect.
+                    queue.closed().await;
+                    return End::Quiet;
+                }
+            }
+        }
+    }
+}
+
+/// Sends the answers in the order of their requests until the queue is closed and empty.
+async fn write_replies(
+    sender: &mut Sender<'_>,
+    mut replies: mpsc::Receiver<Queued>,
+    context: &Arc<Context>,
+) -> End {
+    while let Some(first) = replies.recv().await {
+        let mut next = Some(first);
+        while let Some(queued) = next.take() {
+            let frame: Frame = match queued.reply {
+                Reply::Ready(frame) => frame,
+                Reply::Pending(mut pending) => {
+                    // Answers that are already there do not wait behind one that is not.
+                    let polled = AssertUnwindSafe(&mut pending).catch_unwind().now_or_never();
+                    let waited = match polled {
+                        Some(done) => done,
+                        None => {
+                            if let Err(error) = sender.flush().await {
+                                return End::Send(error);
+                            }
+                            AssertUnwindSafe(pending).catch_unwind().await
+                        }
+                    };
+                    match waited {
+                        Ok(Ok(frame)) => frame,
+                        Ok(Err(refusal)) => return flush_then(sender, End::Refused(refusal)).await,
+                        Err(_) => return flush_then(sender, End::Panicked).await,
+                    }
+                }
+                Reply::Close(refusal) => return flush_then(sender, End::Refused(refusal)).await,
+                Reply::None => continue,
+            };
+            context.metrics.request_answered(queued.api, queued.received_at.elapsed());
+            context.metrics.sent_bytes.inc_by(sender.push(frame));
+            if sender.wants_flush() {
+                break;
+            }
+            next = replies.try_recv().ok();
+        }
+        if let Err(error) = sender.flush().await {
+            return End::Send(error);
+        }
+    }
+    End::Quiet
+}
+
+async fn flush_then(sender: &mut Sender<'_>, end: End) -> End {
+    match sender.flush().await {
+        Ok(()) => end,
+        Err(error) => End::Send(error),
+    }
+}
+
+/// What the log line says of the request that ended a connection.
+#[derive(Default)]
+struct LastRequest {
+    header: Option<RequestHeader>,
+}
+
+impl LastRequest {
+    fn note(&mut self, header: &RequestHeader) {
+        // The client id is a slice of the frame and would keep the receive buffer alive. It hardly ever changes.
+        let client_id = match &self.header {
+            Some(last) if last.client_id == header.client_id => last.client_id.clone(),
+            _ => header.client_id.as_deref().map(Into::into),
+        };
+        self.header = Some(RequestHeader { client_id, ..*header });
+    }
+}
+
+impl fmt::Display for LastRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(header) = &self.header else { return f.write_str("none") };
+        match ApiKey::from_code(header.api_key) {
+            Some(api) => write!(f, "{api} v{}", header.api_version),
+            None => write!(f, "key {} v{}", header.api_key, header.api_version),
+        }
+    }
+}
+
+/// One log line and one count for a connection that the broker closed.
+fn report(end: End, info: &ConnectionInfo, last: &LastRequest, context: &Context) {
+    let (reason, why) = match end {
+        End::Quiet => return,
+        End::Idle => {
+            context.metrics.connection_closed("idle");
+            tracing::debug!(peer = %info.peer, "closed an idle connection");
+            return;
+        }
+        End::Receive(error) => (error.reason(), error.to_string()),
+        End::Send(error) => {
+            context.metrics.connection_closed("send");
+            tracing::debug!(peer = %info.peer, %error, "closed: the client does not take its answers");
+            return;
+        }
+        End::Refused(refusal) => ("refused", refusal.to_string()),
+        End::Panicked => {
+            context.metrics.handler_panics.inc();
+            ("panic", "the handler panicked; this is a bug, please report it with the lines above".to_owned())
+        }
+    };
+    context.metrics.connection_closed(reason);
+    let client_id = last.header.as_ref().and_then(|header| header.client_id.as_deref()).unwrap_or("");
+    tracing::warn!(peer = %info.peer, connection = info.id, client_id, request = %last, why, "closed a connection");
+}

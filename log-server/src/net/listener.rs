@@ -1,0 +1,149 @@
+//! Accepts connections, up to a cap in all and per address, and starts a task for each.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use crate::handler::{ConnectionInfo, Context};
+
+/// Connections that the system holds for us until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// How long to leave the listener alone when the process or the system is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound socket whose connections are not accepted yet.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address`. Connections wait in the system's queue until [`Listener::run`].
+    ///
+    /// # Errors
+    /// The port is in use, the address is not one of this machine's, or permission is missing.
+    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restart must not wait for the old connections' TIME_WAIT to pass.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let socket = socket.listen(BACKLOG)?;
+        let address = socket.local_addr()?;
+        Ok(Listener { socket, address })
+    }
+
+    /// The address that is listened on, with the port that the system chose for 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until the broker shuts down. Connections run on `tasks`.
+    pub async fn run(self, context: Arc<Context>, tasks: TaskTracker) {
+        let shared = Arc::new(Shared {
+            request_bytes: Arc::new(Semaphore::new(context.config.requests_in_flight_bytes_max as usize)),
+            by_address: Mutex::new(HashMap::new()),
+            next_id: AtomicU64::new(1),
+        });
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = context.shutdown.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => admit(stream, peer, &context, &shared, &tasks),
+                Err(error) => {
+                    // Out of descriptors, most likely: the queue stays full and accept would spin.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// What the connections of one listener share.
+struct Shared {
+    /// Bytes of requests that may still be received.
+    request_bytes: Arc<Semaphore>,
+    /// Open connections by address, to hold each address to its cap. Locked for a look-up, never across an await.
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    next_id: AtomicU64,
+}
+
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    context: &Arc<Context>,
+    shared: &Arc<Shared>,
+    tasks: &TaskTracker,
+) {
+    context.metrics.connections_accepted.inc();
+    let Some(slot) = Slot::take(context, shared, peer) else {
+        context.metrics.connections_refused.inc();
+        return; // Dropping the stream closes it.
+    };
+    let info = Arc::new(ConnectionInfo {
+        // Relaxed: the number only has to be unique.
+        id: shared.next_id.fetch_add(1, Ordering::Relaxed),
+        peer,
+        software: OnceLock::new(),
+    });
+    let budget = shared.request_bytes.clone();
+    let context = context.clone();
+    tasks.spawn(async move {
+        let _slot = slot;
+        connection::serve(stream, info, context, budget).await;
+    });
+}
+
+/// One connection's place within the caps; given back when dropped.
+struct Slot {
+    shared: Arc<Shared>,
+    context: Arc<Context>,
+    address: IpAddr,
+}
+
+impl Slot {
+    fn take(context: &Arc<Context>, shared: &Arc<Shared>, peer: SocketAddr) -> Option<Slot> {
+        let address = peer.ip();
+        let mut by_address = shared.by_address.lock();
+        if context.metrics.connections.get() >= context.config.connections_max as i64 {
+            tracing::warn!(%peer, cap = context.config.connections_max, "refused: too many connections");
+            return None;
+        }
+        let count = by_address.entry(address).or_insert(0);
+        if *count >= context.config.connections_per_address_max {
+            let cap = context.config.connections_per_address_max;
+            tracing::warn!(%peer, cap, "refused: too many connections from this address");
+            return None;
+        }
+        *count += 1;
+        // Under the lock, so that the cap on all connections holds too.
+        context.metrics.connections.inc();
+        Some(Slot { shared: shared.clone(), context: context.clone(), address })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut by_address = self.shared.by_address.lock();
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+        self.context.metrics.connections.dec();
+    }
+}

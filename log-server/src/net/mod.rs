@@ -1,0 +1,11 @@
+//! Sockets: who may connect, what a frame is, and in which order answers leave.
+//!
+//! Everything in here that waits has a deadline, and everything that grows has a bound: connections (in all and per
+//! address), bytes of requests in flight, answers that are queued on a connection.
+
+mod connection;
+mod listener;
+mod receiver;
+mod sender;
+
+pub use listener::Listener;

@@ -1,0 +1,213 @@
+//! Frames off a socket: their length checked before anything is allocated for them, each charged to the global
+//! budget, the receive buffer used again and again.
+//!
+//! ```text
+//! length i32 │ api key i16 │ version i16 │ correlation id i32 │ …
+//! ```
+//! The payload is copied once on its way to the log, from the receive buffer into the segment. So that it is not
+//! copied within the receive buffer as well, a large frame is read to its last byte and no further: what follows
+//! it starts at the front of the buffer, which the kernel then fills while it is still in the processor's cache.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use log_core::wire::{ApiKey, CONTROL_AMPLIFICATION_MAX};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::ReadHalf;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::BrokerConfig;
+
+/// Length, API key, version and correlation id: what every request has.
+const HEAD_BYTES: usize = 4 + FRAME_BYTES_MIN;
+const FRAME_BYTES_MIN: usize = 8;
+
+/// What is asked of the kernel when no frame has begun: a whole small request, usually, or several.
+const READ_BYTES: usize = 16 << 10;
+
+/// Frames up to this size are not charged to the budget: the caps on connections and on queued replies bound them.
+const FREE_BYTES: usize = 4 << 10;
+
+/// How long a connection that has nothing to say keeps its receive buffer.
+const BUFFER_KEPT: Duration = Duration::from_secs(1);
+
+/// Buffers up to this size are kept for as long as the connection lasts.
+const BUFFER_BYTES_KEPT: usize = 4 << 10;
+
+/// Why no more frames come.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReceiveError {
+    /// No request for longer than `connection_idle_ms`.
+    #[error("idle")]
+    Idle,
+    /// A frame's length cannot be right.
+    #[error("a frame of {size} bytes: at least {FRAME_BYTES_MIN} and at most {max} are accepted")]
+    Size {
+        /// What its length field says.
+        size: i32,
+        /// What `request_bytes_max` allows.
+        max: u32,
+    },
+    /// A frame began and did not end within `request_receive_ms`.
+    #[error("only {have} of a request's {want} bytes arrived within {within_ms} ms")]
+    HalfSent {
+        /// Bytes received, the length field included.
+        have: usize,
+        /// Bytes announced; 0 when not even the header arrived.
+        want: usize,
+        /// The deadline that passed.
+        within_ms: u64,
+    },
+    /// The connection ended within a frame.
+    #[error("the connection ended after {have} bytes of a request")]
+    Truncated {
+        /// Bytes received, the length field included.
+        have: usize,
+    },
+    /// The socket failed.
+    #[error("socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+impl ReceiveError {
+    /// The label under which it is counted.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            ReceiveError::Idle => "idle",
+            ReceiveError::Size { .. } => "frame_size",
+            ReceiveError::HalfSent { .. } => "half_sent",
+            ReceiveError::Truncated { .. } => "truncated",
+            ReceiveError::Socket(_) => "socket",
+        }
+    }
+}
+
+/// A frame's share of the budget, given back when dropped.
+pub(super) type Charge = Option<OwnedSemaphorePermit>;
+
+/// The receiving half of a connection.
+pub(super) struct Receiver<'a> {
+    socket: ReadHalf<'a>,
+    buffer: BytesMut,
+    budget: Arc<Semaphore>,
+    budget_bytes: usize,
+    frame_bytes_max: u32,
+    idle_after: Duration,
+    frame_within: Duration,
+}
+
+impl<'a> Receiver<'a> {
+    pub(super) fn new(socket: ReadHalf<'a>, config: &BrokerConfig, budget: Arc<Semaphore>) -> Self {
+        Receiver {
+            socket,
+            buffer: BytesMut::new(),
+            budget,
+            budget_bytes: config.requests_in_flight_bytes_max as usize,
+            frame_bytes_max: config.request_bytes_max,
+            idle_after: Duration::from_millis(config.connection_idle_ms),
+            frame_within: Duration::from_millis(config.request_receive_ms),
+        }
+    }
+
+    /// The next frame without its length, or `None` when the client has closed the connection between two frames.
+    ///
+    /// A connection is only idle while `idle()` says that no answer is being waited for.
+    ///
+    /// # Errors
+    /// See [`ReceiveError`]; all of them end the connection.
+    pub(super) async fn frame(
+        &mut self,
+        idle: impl Fn() -> bool,
+    ) -> Result<Option<(Bytes, Charge)>, ReceiveError> {
+        if self.buffer.is_empty() && !self.first_bytes(idle).await? {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + self.frame_within;
+        while self.buffer.len() < HEAD_BYTES {
+            self.read(READ_BYTES, 0, deadline).await?;
+        }
+        let size = i32::from_be_bytes([self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]]);
+        if size < FRAME_BYTES_MIN as i32 || size as u32 > self.frame_bytes_max {
+            return Err(ReceiveError::Size { size, max: self.frame_bytes_max });
+        }
+        let size = size as usize;
+        let charge = self.charge(size, deadline).await?;
+        let whole = 4 + size;
+        while self.buffer.len() < whole {
+            let missing = whole - self.buffer.len();
+            // A small frame may bring the beginning of the next one along, a large one may not.
+            let most = if missing < READ_BYTES { READ_BYTES } else { missing };
+            self.read(most, whole, deadline).await?;
+        }
+        self.buffer.advance(4);
+        Ok(Some((self.buffer.split_to(size).freeze(), charge)))
+    }
+
+    /// Waits for the first bytes of a frame. False: the client has closed the connection.
+    async fn first_bytes(&mut self, idle: impl Fn() -> bool) -> Result<bool, ReceiveError> {
+        if self.buffer.capacity() > BUFFER_BYTES_KEPT
+            && timeout(BUFFER_KEPT, self.socket.readable()).await.is_err()
+        {
+            self.buffer = BytesMut::new();
+        }
+        loop {
+            match timeout(self.idle_after, self.socket.readable()).await {
+                Ok(ready) => ready?,
+                Err(_) if idle() => return Err(ReceiveError::Idle),
+                Err(_) => continue,
+            }
+            self.buffer.reserve(READ_BYTES);
+            let mut most = (&mut self.buffer).limit(READ_BYTES);
+            match self.socket.try_read_buf(&mut most) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads at least one and at most `most` bytes.
+    async fn read(&mut self, most: usize, whole: usize, deadline: Instant) -> Result<(), ReceiveError> {
+        self.buffer.reserve(most);
+        let have = self.buffer.len();
+        let mut buffer = (&mut self.buffer).limit(most);
+        match timeout_at(deadline, self.socket.read_buf(&mut buffer)).await {
+            Ok(Ok(0)) => Err(ReceiveError::Truncated { have }),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(self.half_sent(whole)),
+        }
+    }
+
+    /// Takes a frame's share of the budget, waiting for it if it is spent.
+    async fn charge(&self, size: usize, deadline: Instant) -> Result<Charge, ReceiveError> {
+        if size <= FREE_BYTES {
+            return Ok(None);
+        }
+        let key = i16::from_be_bytes([self.buffer[4], self.buffer[5]]);
+        // Produce refers to the frame's bytes; what other requests decode to can be much larger than they are.
+        let cost =
+            if key == ApiKey::Produce.code() { size } else { size.saturating_mul(CONTROL_AMPLIFICATION_MAX) };
+        let cost = cost.min(self.budget_bytes).min(u32::MAX as usize) as u32;
+        match self.budget.clone().try_acquire_many_owned(cost) {
+            Ok(charge) => Ok(Some(charge)),
+            Err(_) => match timeout_at(deadline, self.budget.clone().acquire_many_owned(cost)).await {
+                Ok(charge) => Ok(Some(charge.expect("the budget's semaphore is never closed"))),
+                Err(_) => Err(self.half_sent(4 + size)),
+            },
+        }
+    }
+
+    fn half_sent(&self, want: usize) -> ReceiveError {
+        ReceiveError::HalfSent {
+            have: self.buffer.len(),
+            want,
+            within_ms: self.frame_within.as_millis() as u64,
+        }
+    }
+}
