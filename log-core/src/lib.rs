@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod record;
 #[cfg(feature = "storage")]
 pub mod storage;
 pub mod wire;

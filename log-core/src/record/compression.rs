@@ -1,0 +1,319 @@
+//! The four codecs of Kafka, each with a bound on what it may unpack to.
+//!
+//! A batch of a megabyte can unpack to a thousand times that, and its CRC says nothing about it. So
+//! every decompression states a limit, output grows only as it is produced, and never beyond the
+//! limit.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::str::FromStr;
+
+/// How the records of a batch are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compression {
+    /// Stored as they are.
+    #[default]
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// Snappy blocks in the framing of the Java library (xerial); plain blocks are read too.
+    Snappy,
+    /// The LZ4 frame format with independent blocks.
+    Lz4,
+    /// RFC 8878.
+    Zstd,
+}
+
+/// What one decompression may produce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecompressLimits {
+    /// Bytes of output at most, whatever the input.
+    pub output_bytes_max: usize,
+    /// Times the input that the output may be, once it is above [`DecompressLimits::RATIO_FREE_BYTES`].
+    pub ratio_max: usize,
+}
+
+impl DecompressLimits {
+    /// Output up to here needs no justification by its input: a few bytes of zstd honestly stand for
+    /// a megabyte of equal records.
+    pub const RATIO_FREE_BYTES: usize = 4 << 20;
+
+    /// The output allowed for `input_bytes`.
+    #[must_use]
+    pub fn cap(&self, input_bytes: usize) -> usize {
+        input_bytes.saturating_mul(self.ratio_max).max(Self::RATIO_FREE_BYTES).min(self.output_bytes_max)
+    }
+}
+
+impl Default for DecompressLimits {
+    /// 128 MiB and 1,024 times the input, about what gzip can reach at most.
+    fn default() -> DecompressLimits {
+        DecompressLimits { output_bytes_max: 128 << 20, ratio_max: 1024 }
+    }
+}
+
+/// Why bytes could not be decompressed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecompressError {
+    /// The output goes beyond what was allowed; what there was of it has been dropped.
+    #[error("decompresses to more than {cap} bytes")]
+    TooLarge {
+        /// Bytes that were allowed.
+        cap: usize,
+    },
+    /// The input is not what the codec writes.
+    #[error("{codec} data is malformed: {reason}")]
+    Malformed {
+        /// The codec that refused it.
+        codec: Compression,
+        /// In the words of the codec.
+        reason: String,
+    },
+}
+
+/// A name that is none of Kafka's codecs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown compression '{0}': expected none, gzip, snappy, lz4 or zstd")]
+pub struct UnknownCompression(pub String);
+
+impl Compression {
+    /// All of them, by id.
+    pub const ALL: [Compression; 5] =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
+    /// The id in bits 0 to 2 of a batch's attributes.
+    #[must_use]
+    pub const fn id(self) -> u8 {
+        match self {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Snappy => 2,
+            Compression::Lz4 => 3,
+            Compression::Zstd => 4,
+        }
+    }
+
+    /// The codec of an id, `None` for 5 to 7.
+    #[must_use]
+    pub fn from_id(id: u8) -> Option<Compression> {
+        Compression::ALL.get(usize::from(id)).copied()
+    }
+
+    /// Kafka's name: `none`, `gzip`, `snappy`, `lz4`, `zstd`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+
+    /// Compresses at the codec's usual level, into bytes that every client can read.
+    #[must_use]
+    pub fn compress(self, input: &[u8]) -> Vec<u8> {
+        let written = match self {
+            Compression::None => return input.to_vec(),
+            Compression::Snappy => return snappy::compress(input),
+            Compression::Gzip => gzip_compress(input),
+            Compression::Lz4 => lz4_compress(input),
+            Compression::Zstd => zstd::bulk::compress(input, zstd::DEFAULT_COMPRESSION_LEVEL),
+        };
+        // Writing to memory has no way to fail, and every codec takes every input.
+        written.unwrap_or_else(|error| panic!("{self} refused to compress: {error}"))
+    }
+
+    /// Decompresses `input`, all of it.
+    ///
+    /// # Errors
+    /// [`DecompressError::TooLarge`] as soon as the output passes the limit,
+    /// [`DecompressError::Malformed`] for what the codec cannot read.
+    pub fn decompress(self, input: &[u8], limits: DecompressLimits) -> Result<Vec<u8>, DecompressError> {
+        let cap = limits.cap(input.len());
+        match self {
+            Compression::None if input.len() > cap => Err(DecompressError::TooLarge { cap }),
+            Compression::None => Ok(input.to_vec()),
+            // Members may be concatenated, as `cat a.gz b.gz` does.
+            Compression::Gzip => {
+                self.read_capped(flate2::bufread::MultiGzDecoder::new(input), input.len(), cap)
+            }
+            Compression::Snappy => snappy::decompress(input, cap),
+            Compression::Lz4 => self.read_capped(lz4_flex::frame::FrameDecoder::new(input), input.len(), cap),
+            Compression::Zstd => {
+                let reader = zstd_reader(input, cap).map_err(|error| self.malformed(error))?;
+                self.read_capped(reader, input.len(), cap)
+            }
+        }
+    }
+
+    /// Reads to the end, or to one byte past `cap`. The buffer doubles as it fills, but never beyond
+    /// the cap.
+    fn read_capped(
+        self,
+        mut reader: impl Read,
+        input_bytes: usize,
+        cap: usize,
+    ) -> Result<Vec<u8>, DecompressError> {
+        let mut output = Vec::new();
+        let mut filled = 0;
+        loop {
+            if filled == output.len() {
+                if filled == cap {
+                    // Full to the byte: the reader has to be at its end.
+                    return match reader.read(&mut [0]).map_err(|error| self.malformed(error))? {
+                        0 => Ok(output),
+                        _ => Err(DecompressError::TooLarge { cap }),
+                    };
+                }
+                let grown = (filled * 2).max(input_bytes.saturating_mul(4)).max(READ_BYTES_MIN).min(cap);
+                output.reserve_exact(grown - filled);
+                output.resize(grown, 0);
+            }
+            match reader.read(&mut output[filled..]) {
+                Ok(0) => {
+                    output.truncate(filled);
+                    return Ok(output);
+                }
+                Ok(read) => filled += read,
+                Err(error) => return Err(self.malformed(error)),
+            }
+        }
+    }
+
+    fn malformed(self, reason: impl fmt::Display) -> DecompressError {
+        DecompressError::Malformed { codec: self, reason: reason.to_string() }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Compression {
+    type Err = UnknownCompression;
+
+    /// Takes Kafka's names, and `uncompressed` as topic configurations spell `none`.
+    fn from_str(name: &str) -> Result<Compression, UnknownCompression> {
+        match name {
+            "uncompressed" => Ok(Compression::None),
+            name => Compression::ALL
+                .into_iter()
+                .find(|codec| codec.name() == name)
+                .ok_or_else(|| UnknownCompression(name.to_owned())),
+        }
+    }
+}
+
+/// First size of an output buffer, where the input is small.
+const READ_BYTES_MIN: usize = 4 << 10;
+
+/// Windows up to here are accepted whatever the limit: RFC 8878 asks a decoder for 8 MiB, and
+/// streaming encoders announce windows far larger than what they hold.
+const ZSTD_WINDOW_LOG_MIN: u32 = 23;
+
+/// What decoders accept by default, 128 MiB.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+fn zstd_reader(input: &[u8], cap: usize) -> io::Result<impl Read> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+    let cap_log = usize::BITS - cap.saturating_sub(1).leading_zeros();
+    decoder.window_log_max(cap_log.clamp(ZSTD_WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX))?;
+    Ok(decoder)
+}
+
+fn gzip_compress(input: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(input.len() / 2), flate2::Compression::default());
+    encoder.write_all(input)?;
+    encoder.finish()
+}
+
+/// Independent blocks of 64 KiB without checksums: all that the Java client's reader understands.
+fn lz4_compress(input: &[u8]) -> io::Result<Vec<u8>> {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    let frame = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
+    let mut encoder = FrameEncoder::with_frame_info(frame, Vec::with_capacity(input.len() / 2));
+    encoder.write_all(input)?;
+    encoder.finish().map_err(io::Error::other)
+}
+
+/// The framing of snappy-java, which the Java client writes: a header, then blocks that each follow
+/// their length. Some clients (librdkafka, kcat) write one plain block instead; its first byte is a
+/// length whose continuation differs from the header's, so that the two are told apart.
+mod snappy {
+    use super::{Compression, DecompressError};
+
+    /// Magic, then version 1 and "compatible with version 1", both big-endian.
+    const HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
+    const MAGIC_BYTES: usize = 8;
+
+    /// Bytes of input to a block, as the Java library chooses.
+    const BLOCK_BYTES: usize = 32 << 10;
+
+    /// No element of a block unpacks to more than 64 bytes from 3, so a block that claims more than
+    /// 22 times its size lies.
+    const RATIO_MAX: usize = 22;
+
+    pub(super) fn compress(input: &[u8]) -> Vec<u8> {
+        let mut encoder = snap::raw::Encoder::new();
+        let mut output = Vec::with_capacity(HEADER.len() + input.len() / 2);
+        output.extend_from_slice(&HEADER);
+        for block in input.chunks(BLOCK_BYTES) {
+            let length_at = output.len();
+            let block_at = length_at + 4;
+            output.resize(block_at + snap::raw::max_compress_len(block.len()), 0);
+            let written = encoder
+                .compress(block, &mut output[block_at..])
+                .expect("32 KiB fit into a buffer of max_compress_len");
+            output[length_at..block_at].copy_from_slice(&(written as u32).to_be_bytes());
+            output.truncate(block_at + written);
+        }
+        output
+    }
+
+    pub(super) fn decompress(input: &[u8], cap: usize) -> Result<Vec<u8>, DecompressError> {
+        let mut output = Vec::new();
+        if !input.starts_with(&HEADER[..MAGIC_BYTES]) {
+            unpack_block(input, cap, &mut output)?;
+            return Ok(output);
+        }
+        let mut rest = input;
+        while !rest.is_empty() {
+            // Streams may be concatenated, so a header can come wherever a block can.
+            if rest.starts_with(&HEADER[..MAGIC_BYTES]) {
+                rest = rest.get(HEADER.len()..).ok_or_else(|| malformed("header is cut"))?;
+                continue;
+            }
+            let (length, after) =
+                rest.split_first_chunk::<4>().ok_or_else(|| malformed("block length is cut"))?;
+            let length = u32::from_be_bytes(*length) as usize;
+            let (block, after) = after.split_at_checked(length).ok_or_else(|| malformed("block is cut"))?;
+            unpack_block(block, cap, &mut output)?;
+            rest = after;
+        }
+        Ok(output)
+    }
+
+    fn unpack_block(block: &[u8], cap: usize, output: &mut Vec<u8>) -> Result<(), DecompressError> {
+        let length = snap::raw::decompress_len(block).map_err(malformed)?;
+        if length > cap - output.len() {
+            return Err(DecompressError::TooLarge { cap });
+        }
+        if length > block.len().saturating_mul(RATIO_MAX) {
+            return Err(malformed("length is more than the block can hold"));
+        }
+        let start = output.len();
+        output.resize(start + length, 0);
+        let written = snap::raw::Decoder::new().decompress(block, &mut output[start..]).map_err(malformed)?;
+        output.truncate(start + written);
+        Ok(())
+    }
+
+    fn malformed(reason: impl std::fmt::Display) -> DecompressError {
+        Compression::Snappy.malformed(reason)
+    }
+}

@@ -1,0 +1,31 @@
+//! Record batches, format v2 (KIP-98): the bytes that producers send, segments store and consumers
+//! read, all the same.
+//!
+//! [`RecordBatch`] is a view of a batch where it lies, [`Records`] iterates over what is inside,
+//! [`BatchBuilder`] makes one and [`validate_produced`] is what a broker checks of one before it is
+//! appended. Nothing here does I/O, and nothing panics or allocates beyond a stated limit on account
+//! of the bytes it is given.
+
+mod batch;
+mod builder;
+mod compression;
+mod error;
+mod lookup;
+#[expect(clippy::module_inception, reason = "one noun a file: a record is the noun of this one")]
+mod record;
+mod validate;
+pub mod varint;
+
+pub use batch::{
+    Attributes, Batches, LENGTH_FIELD_END, OVERHEAD, RecordBatch, TimestampType, batches, crc32c,
+    set_log_append_time, write_prefix,
+};
+pub use builder::{BatchBuilder, BuildError, ProducerStamp};
+pub use compression::{Compression, DecompressError, DecompressLimits, UnknownCompression};
+pub use error::BatchError;
+pub use lookup::TimestampedOffset;
+pub use record::{Header, Record, RecordRef, RecordRefs, Records};
+pub use validate::{
+    ProduceErrorKind, ProduceRejection, ProducedBatch, RECORD_ERRORS_MAX, RecordError, ValidateOptions,
+    validate_produced,
+};
