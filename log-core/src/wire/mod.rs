@@ -39,7 +39,7 @@ pub use topic_ref::TopicRef;
 /// growing array doubles), so the frame size alone does not bound memory. Measured over the served
 /// requests the factor stays under [`CONTROL_AMPLIFICATION_MAX`] (tests/hostile.rs); the largest
 /// honest requests seen, commits for every partition of a large group, are two orders smaller.
-pub const CONTROL_BODY_BYTES_MAX: usize = 16 << 20;
+pub const CONTROL_BODY_BYTES_MAX: usize = 8 << 20;
 
 /// What decoding a request allocates at most, as a multiple of its body's size.
 ///

@@ -1,0 +1,38 @@
+//! What the oracle's and the hostile tests share: random messages, and the table of messages.
+
+pub mod random;
+mod structs;
+
+/// Calls `$visit!(Api)` for every served API whose messages are the library's. The messages are
+/// called `ApiRequest` and `ApiResponse` by the library and by the oracle alike.
+macro_rules! for_each_control_api {
+    ($visit:ident) => {
+        $visit!(ListOffsets, ListOffsetsRequest, ListOffsetsResponse);
+        $visit!(Metadata, MetadataRequest, MetadataResponse);
+        $visit!(OffsetCommit, OffsetCommitRequest, OffsetCommitResponse);
+        $visit!(OffsetFetch, OffsetFetchRequest, OffsetFetchResponse);
+        $visit!(FindCoordinator, FindCoordinatorRequest, FindCoordinatorResponse);
+        $visit!(JoinGroup, JoinGroupRequest, JoinGroupResponse);
+        $visit!(Heartbeat, HeartbeatRequest, HeartbeatResponse);
+        $visit!(LeaveGroup, LeaveGroupRequest, LeaveGroupResponse);
+        $visit!(SyncGroup, SyncGroupRequest, SyncGroupResponse);
+        $visit!(DescribeGroups, DescribeGroupsRequest, DescribeGroupsResponse);
+        $visit!(ListGroups, ListGroupsRequest, ListGroupsResponse);
+        $visit!(ApiVersions, ApiVersionsRequest, ApiVersionsResponse);
+        $visit!(CreateTopics, CreateTopicsRequest, CreateTopicsResponse);
+        $visit!(DeleteTopics, DeleteTopicsRequest, DeleteTopicsResponse);
+        $visit!(DeleteRecords, DeleteRecordsRequest, DeleteRecordsResponse);
+        $visit!(InitProducerId, InitProducerIdRequest, InitProducerIdResponse);
+        $visit!(OffsetForLeaderEpoch, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse);
+        $visit!(DescribeConfigs, DescribeConfigsRequest, DescribeConfigsResponse);
+        $visit!(AlterConfigs, AlterConfigsRequest, AlterConfigsResponse);
+        $visit!(DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse);
+        $visit!(CreatePartitions, CreatePartitionsRequest, CreatePartitionsResponse);
+        $visit!(DeleteGroups, DeleteGroupsRequest, DeleteGroupsResponse);
+        $visit!(IncrementalAlterConfigs, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse);
+        $visit!(OffsetDelete, OffsetDeleteRequest, OffsetDeleteResponse);
+        $visit!(DescribeCluster, DescribeClusterRequest, DescribeClusterResponse);
+        $visit!(DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse);
+    };
+}
+pub(crate) use for_each_control_api;
