@@ -2,6 +2,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "storage")]
+pub mod log;
 pub mod record;
 #[cfg(feature = "storage")]
 pub mod storage;

@@ -1,0 +1,237 @@
+//! What of a partition is durable, for recovery to begin at (R7 to R9).
+//!
+//! The file holds two slots that are written in turn, so that a write that a power cut tears leaves
+//! the other one, which is older and as true: recovery then reads a little more of the log.
+//!
+//! ```text
+//! slot, at 0 and at 4096              all numbers big-endian
+//!   0  magic                u32  "HWCP"
+//!   4  version              u32  1
+//!   8  sequence             u64  the higher one counts
+//!  16  log start            i64  offset
+//!  24  durable end          i64  offset: every record below it has been synced
+//!  32  segment              i64  base offset of the segment that holds the durable end
+//!  40  position             u64  of the durable end in that segment, in bytes
+//!  48  last batch position  u64  of the last durable batch in it; 2^64-1 if there is none
+//!  56  last batch checksum  u32  the CRC field of that batch; 0 if there is none
+//!  60  checksum             u32  CRC-32C of 0..60
+//! ```
+//! The slots lie a page apart: writing one never rewrites a sector of the other. Each fits a sector
+//! of 512 bytes, but nothing depends on a disk's writing that at once.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::record::crc32c;
+use crate::storage::{RandomFile, Storage, parent};
+
+const MAGIC: u32 = u32::from_be_bytes(*b"HWCP");
+const VERSION: u32 = 1;
+const SLOT_BYTES: usize = 64;
+const SLOT_DISTANCE: u64 = 4096;
+const NO_BATCH: u64 = u64::MAX;
+
+/// Where a partition's durable part ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The first offset that may be read.
+    pub log_start: i64,
+    /// The offset after the last durable record.
+    pub durable_end: i64,
+    /// Base offset of the segment that holds `position`.
+    pub segment: i64,
+    /// The byte of that segment's file at which the durable part ends.
+    pub position: u64,
+    /// The last durable batch of that segment, `None` if the segment holds none.
+    pub last_batch: Option<LastBatch>,
+}
+
+/// A batch by which a segment can be told from another that bears its name (R8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastBatch {
+    /// Where it starts in the segment's file, in bytes.
+    pub position: u64,
+    /// The checksum that its header bears.
+    pub crc: u32,
+}
+
+/// The checkpoint file of one partition.
+#[derive(Debug)]
+pub struct CheckpointFile {
+    file: Arc<dyn RandomFile>,
+    /// Guards the order of writes: one at a time, each with the next sequence.
+    sequence: Mutex<u64>,
+}
+
+impl CheckpointFile {
+    /// Creates the file with its first checkpoint, durable with its name.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn create(storage: &dyn Storage, path: &str, first: &Checkpoint) -> io::Result<CheckpointFile> {
+        let created = CheckpointFile { file: storage.open_random(path, true)?, sequence: Mutex::new(0) };
+        created.write(first)?;
+        storage.sync_dir(parent(path))?;
+        Ok(created)
+    }
+
+    /// Opens the file and reads the newer of its slots; `None` if neither checks, and then nothing is
+    /// known to be durable.
+    ///
+    /// # Errors
+    /// Of the disk; `NotFound` if there is no file.
+    pub fn open(storage: &dyn Storage, path: &str) -> io::Result<(CheckpointFile, Option<Checkpoint>)> {
+        let file = storage.open_random(path, false)?;
+        let mut newest: Option<(u64, Checkpoint)> = None;
+        for slot in 0..2 {
+            let mut bytes = [0; SLOT_BYTES];
+            if file.read_at(slot * SLOT_DISTANCE, &mut bytes)? < SLOT_BYTES {
+                continue;
+            }
+            if let Some((sequence, checkpoint)) = decode(&bytes)
+                && sequence % 2 == slot
+                && newest.is_none_or(|(newer, _)| newer < sequence)
+            {
+                newest = Some((sequence, checkpoint));
+            }
+        }
+        let sequence = newest.map_or(0, |(sequence, _)| sequence);
+        Ok((
+            CheckpointFile { file, sequence: Mutex::new(sequence) },
+            newest.map(|(_, checkpoint)| checkpoint),
+        ))
+    }
+
+    /// Makes a checkpoint the one that counts. The log has been synced up to it (R7).
+    ///
+    /// # Errors
+    /// Of the disk. The checkpoint before this one still counts then.
+    pub fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        let mut sequence = self.sequence.lock();
+        // The slot of the older checkpoint: the newer one stays whole whatever happens here.
+        let next = *sequence + 1;
+        self.file.write_at((next % 2) * SLOT_DISTANCE, &encode(next, checkpoint))?;
+        self.file.sync()?;
+        *sequence = next;
+        Ok(())
+    }
+}
+
+fn encode(sequence: u64, checkpoint: &Checkpoint) -> [u8; SLOT_BYTES] {
+    let (batch_position, batch_crc) =
+        checkpoint.last_batch.map_or((NO_BATCH, 0), |batch| (batch.position, batch.crc));
+    let mut bytes = [0; SLOT_BYTES];
+    bytes[0..4].copy_from_slice(&MAGIC.to_be_bytes());
+    bytes[4..8].copy_from_slice(&VERSION.to_be_bytes());
+    bytes[8..16].copy_from_slice(&sequence.to_be_bytes());
+    bytes[16..24].copy_from_slice(&checkpoint.log_start.to_be_bytes());
+    bytes[24..32].copy_from_slice(&checkpoint.durable_end.to_be_bytes());
+    bytes[32..40].copy_from_slice(&checkpoint.segment.to_be_bytes());
+    bytes[40..48].copy_from_slice(&checkpoint.position.to_be_bytes());
+    bytes[48..56].copy_from_slice(&batch_position.to_be_bytes());
+    bytes[56..60].copy_from_slice(&batch_crc.to_be_bytes());
+    let checksum = crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Checkpoint)> {
+    let u32_at = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+    let u64_at = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    if u32_at(0) != MAGIC || u32_at(4) != VERSION || u32_at(60) != crc32c(&bytes[..60]) {
+        return None;
+    }
+    let last_batch = (u64_at(48) != NO_BATCH).then(|| LastBatch { position: u64_at(48), crc: u32_at(56) });
+    let checkpoint = Checkpoint {
+        log_start: u64_at(16) as i64,
+        durable_end: u64_at(24) as i64,
+        segment: u64_at(32) as i64,
+        position: u64_at(40),
+        last_batch,
+    };
+    let sound = 0 <= checkpoint.log_start
+        && checkpoint.log_start <= checkpoint.durable_end
+        && 0 <= checkpoint.segment
+        && checkpoint.segment <= checkpoint.durable_end
+        && last_batch.is_none_or(|batch| batch.position < checkpoint.position);
+    sound.then(|| (u64_at(8), checkpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{MmapStorage, WriteMode};
+
+    fn at(durable_end: i64) -> Checkpoint {
+        Checkpoint {
+            log_start: 3,
+            durable_end,
+            segment: 3,
+            position: durable_end as u64 * 100,
+            last_batch: Some(LastBatch { position: durable_end as u64 * 100 - 80, crc: 0xfeed_beef }),
+        }
+    }
+
+    fn storage() -> (tempfile::TempDir, MmapStorage) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let storage = MmapStorage::open(dir.path(), WriteMode::Pwrite).expect("an empty directory opens");
+        (dir, storage)
+    }
+
+    #[test]
+    fn the_last_one_written_counts() {
+        let (_dir, storage) = storage();
+        let file = CheckpointFile::create(&storage, "checkpoint", &at(4)).expect("room");
+        for durable_end in 5..10 {
+            file.write(&at(durable_end)).expect("room");
+            let (_, read) = CheckpointFile::open(&storage, "checkpoint").expect("there");
+            assert_eq!(read, Some(at(durable_end)));
+        }
+        let without = Checkpoint { last_batch: None, ..at(10) };
+        let (reopened, _) = CheckpointFile::open(&storage, "checkpoint").expect("there");
+        reopened.write(&without).expect("room");
+        assert_eq!(CheckpointFile::open(&storage, "checkpoint").expect("there").1, Some(without));
+    }
+
+    #[test]
+    fn a_torn_slot_falls_back_on_the_other_and_is_the_next_to_be_written() {
+        let (_dir, storage) = storage();
+        let file = CheckpointFile::create(&storage, "checkpoint", &at(4)).expect("room");
+        file.write(&at(5)).expect("room");
+        let random = storage.open_random("checkpoint", false).expect("there");
+        // The second checkpoint has sequence 2 and so lies in the first slot.
+        random.write_at(30, &[0xff; 20]).expect("room");
+        let (reopened, read) = CheckpointFile::open(&storage, "checkpoint").expect("there");
+        assert_eq!(read, Some(at(4)));
+        reopened.write(&at(6)).expect("room");
+        random.write_at(SLOT_DISTANCE, &[0; SLOT_BYTES]).expect("room");
+        assert_eq!(CheckpointFile::open(&storage, "checkpoint").expect("there").1, Some(at(6)));
+    }
+
+    #[test]
+    fn every_single_flipped_bit_is_seen() {
+        let bytes = encode(7, &at(9));
+        assert_eq!(decode(&bytes), Some((7, at(9))));
+        for bit in 0..SLOT_BYTES * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&flipped), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_short_or_no_checkpoint_says_nothing() {
+        let (_dir, storage) = storage();
+        for bytes in [&[][..], &[0; 40], &[0xaa; 5000]] {
+            storage.write_synced("checkpoint", bytes).expect("room");
+            let (file, read) = CheckpointFile::open(&storage, "checkpoint").expect("there");
+            assert_eq!(read, None);
+            file.write(&at(4)).expect("room");
+            assert_eq!(CheckpointFile::open(&storage, "checkpoint").expect("there").1, Some(at(4)));
+        }
+        let missing = CheckpointFile::open(&storage, "none").unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+}
