@@ -4,6 +4,9 @@
 //! every decompression states a limit, output grows only as it is produced, and never beyond the
 //! limit.
 
+mod lz4;
+mod snappy;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
@@ -118,7 +121,7 @@ impl Compression {
             Compression::None => return input.to_vec(),
             Compression::Snappy => return snappy::compress(input),
             Compression::Gzip => gzip_compress(input),
-            Compression::Lz4 => lz4_compress(input),
+            Compression::Lz4 => lz4::compress(input),
             Compression::Zstd => zstd::bulk::compress(input, zstd::DEFAULT_COMPRESSION_LEVEL),
         };
         // Writing to memory has no way to fail, and every codec takes every input.
@@ -140,7 +143,7 @@ impl Compression {
                 self.read_capped(flate2::bufread::MultiGzDecoder::new(input), input.len(), cap)
             }
             Compression::Snappy => snappy::decompress(input, cap),
-            Compression::Lz4 => self.read_capped(lz4_flex::frame::FrameDecoder::new(input), input.len(), cap),
+            Compression::Lz4 => lz4::decompress(input, cap),
             Compression::Zstd => {
                 let reader = zstd_reader(input, cap).map_err(|error| self.malformed(error))?;
                 self.read_capped(reader, input.len(), cap)
@@ -230,90 +233,4 @@ fn gzip_compress(input: &[u8]) -> io::Result<Vec<u8>> {
         flate2::write::GzEncoder::new(Vec::with_capacity(input.len() / 2), flate2::Compression::default());
     encoder.write_all(input)?;
     encoder.finish()
-}
-
-/// Independent blocks of 64 KiB without checksums: all that the Java client's reader understands.
-fn lz4_compress(input: &[u8]) -> io::Result<Vec<u8>> {
-    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
-    let frame = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
-    let mut encoder = FrameEncoder::with_frame_info(frame, Vec::with_capacity(input.len() / 2));
-    encoder.write_all(input)?;
-    encoder.finish().map_err(io::Error::other)
-}
-
-/// The framing of snappy-java, which the Java client writes: a header, then blocks that each follow
-/// their length. Some clients (librdkafka, kcat) write one plain block instead; its first byte is a
-/// length whose continuation differs from the header's, so that the two are told apart.
-mod snappy {
-    use super::{Compression, DecompressError};
-
-    /// Magic, then version 1 and "compatible with version 1", both big-endian.
-    const HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
-    const MAGIC_BYTES: usize = 8;
-
-    /// Bytes of input to a block, as the Java library chooses.
-    const BLOCK_BYTES: usize = 32 << 10;
-
-    /// No element of a block unpacks to more than 64 bytes from 3, so a block that claims more than
-    /// 22 times its size lies.
-    const RATIO_MAX: usize = 22;
-
-    pub(super) fn compress(input: &[u8]) -> Vec<u8> {
-        let mut encoder = snap::raw::Encoder::new();
-        let mut output = Vec::with_capacity(HEADER.len() + input.len() / 2);
-        output.extend_from_slice(&HEADER);
-        for block in input.chunks(BLOCK_BYTES) {
-            let length_at = output.len();
-            let block_at = length_at + 4;
-            output.resize(block_at + snap::raw::max_compress_len(block.len()), 0);
-            let written = encoder
-                .compress(block, &mut output[block_at..])
-                .expect("32 KiB fit into a buffer of max_compress_len");
-            output[length_at..block_at].copy_from_slice(&(written as u32).to_be_bytes());
-            output.truncate(block_at + written);
-        }
-        output
-    }
-
-    pub(super) fn decompress(input: &[u8], cap: usize) -> Result<Vec<u8>, DecompressError> {
-        let mut output = Vec::new();
-        if !input.starts_with(&HEADER[..MAGIC_BYTES]) {
-            unpack_block(input, cap, &mut output)?;
-            return Ok(output);
-        }
-        let mut rest = input;
-        while !rest.is_empty() {
-            // Streams may be concatenated, so a header can come wherever a block can.
-            if rest.starts_with(&HEADER[..MAGIC_BYTES]) {
-                rest = rest.get(HEADER.len()..).ok_or_else(|| malformed("header is cut"))?;
-                continue;
-            }
-            let (length, after) =
-                rest.split_first_chunk::<4>().ok_or_else(|| malformed("block length is cut"))?;
-            let length = u32::from_be_bytes(*length) as usize;
-            let (block, after) = after.split_at_checked(length).ok_or_else(|| malformed("block is cut"))?;
-            unpack_block(block, cap, &mut output)?;
-            rest = after;
-        }
-        Ok(output)
-    }
-
-    fn unpack_block(block: &[u8], cap: usize, output: &mut Vec<u8>) -> Result<(), DecompressError> {
-        let length = snap::raw::decompress_len(block).map_err(malformed)?;
-        if length > cap - output.len() {
-            return Err(DecompressError::TooLarge { cap });
-        }
-        if length > block.len().saturating_mul(RATIO_MAX) {
-            return Err(malformed("length is more than the block can hold"));
-        }
-        let start = output.len();
-        output.resize(start + length, 0);
-        let written = snap::raw::Decoder::new().decompress(block, &mut output[start..]).map_err(malformed)?;
-        output.truncate(start + written);
-        Ok(())
-    }
-
-    fn malformed(reason: impl std::fmt::Display) -> DecompressError {
-        Compression::Snappy.malformed(reason)
-    }
 }

@@ -99,7 +99,8 @@ fn garbage_is_an_error() {
     }
 }
 
-/// A cut stream gives nothing that was not in the whole one.
+/// A cut stream is never taken for a whole one. Snappy's has no end mark: it can be cut between blocks,
+/// and the records then miss.
 #[test]
 fn every_cut_is_seen() {
     let plain: Vec<u8> = (0..2_000u32).flat_map(|number| (number * number).to_le_bytes()).collect();
@@ -107,7 +108,7 @@ fn every_cut_is_seen() {
         let packed = codec.compress(&plain);
         for cut in 0..packed.len() {
             if let Ok(output) = codec.decompress(&packed[..cut], limits(1 << 20)) {
-                assert!(plain.starts_with(&output), "{codec} at {cut} of {}", packed.len());
+                assert!(output.len() < plain.len() && plain.starts_with(&output), "{codec} at {cut}");
             }
         }
     }
