@@ -16,6 +16,7 @@
 pub mod broker;
 #[cfg(feature = "broker")]
 pub mod config;
+pub mod coordinator;
 #[cfg(feature = "broker")]
 pub mod handler;
 #[cfg(feature = "broker")]
