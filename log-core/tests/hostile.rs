@@ -196,3 +196,20 @@ fn random_frames_never_panic() {
         let _ = black_box(RequestHeader::decode(frame.into()));
     }
 }
+
+/// Gives the fuzz target `wire_request` a valid frame of every API and version to start from:
+/// `cargo test -p log-core --test hostile -- --ignored` fills `fuzz/corpus/wire_request`.
+#[test]
+#[ignore = "writes the fuzzer's corpus"]
+fn write_fuzz_corpus() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/wire_request");
+    std::fs::create_dir_all(dir).unwrap();
+    for_each_request(|api, version, _, body| {
+        let Some(body) = body else { return };
+        let client_id = Some("fuzz".into());
+        let header =
+            RequestHeader { api_key: api.code(), api_version: version, correlation_id: 1, client_id };
+        let frame = header.frame(api, vec![body]).unwrap().concat();
+        std::fs::write(format!("{dir}/{api}-{version}"), &frame[4..]).unwrap();
+    });
+}
