@@ -45,10 +45,15 @@ pub struct MmapStorage {
 }
 
 impl MmapStorage {
-    /// Opens a directory, creating it if it is missing.
+    /// Opens a directory, creating it, durably, if it is missing.
     pub fn open(root: impl Into<PathBuf>, mode: WriteMode) -> io::Result<MmapStorage> {
-        let root = root.into();
+        let root = std::path::absolute(root.into())?;
+        let missing = root.ancestors().take_while(|path| !path.exists()).count();
         fs::create_dir_all(&root)?;
+        // Each directory that was made is a name in the one above it.
+        for made in root.ancestors().skip(1).take(missing) {
+            File::open(made)?.sync_all()?;
+        }
         Ok(MmapStorage { root, mode })
     }
 
