@@ -170,9 +170,8 @@ impl Compression {
                         _ => Err(DecompressError::TooLarge { cap }),
                     };
                 }
-                let grown = (filled * 2).max(input_bytes.saturating_mul(4)).max(READ_BYTES_MIN).min(cap);
-                output.reserve_exact(grown - filled);
-                output.resize(grown, 0);
+                let first = input_bytes.saturating_mul(4).max(READ_BYTES_MIN);
+                resize_within(&mut output, filled.saturating_mul(2).max(first).min(cap), cap);
             }
             match reader.read(&mut output[filled..]) {
                 Ok(0) => {
@@ -209,6 +208,16 @@ impl FromStr for Compression {
                 .ok_or_else(|| UnknownCompression(name.to_owned())),
         }
     }
+}
+
+/// Makes `output` `len` bytes long, at most `cap`. Its capacity doubles as it grows, like any vector's,
+/// but never beyond the cap either.
+fn resize_within(output: &mut Vec<u8>, len: usize, cap: usize) {
+    if len > output.capacity() {
+        let capacity = output.capacity().saturating_mul(2).clamp(len, cap);
+        output.reserve_exact(capacity - output.len());
+    }
+    output.resize(len, 0);
 }
 
 /// First size of an output buffer, where the input is small.

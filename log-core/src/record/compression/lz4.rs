@@ -24,7 +24,7 @@ use std::io::{self, Write};
 use lz4_flex::block::{DecompressError as BlockError, decompress_into_with_dict};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
-use super::{Compression, DecompressError};
+use super::{Compression, DecompressError, resize_within};
 
 const MAGIC: u32 = 0x184d_2204;
 /// Frames that decoders step over; the low four bits are free.
@@ -110,7 +110,9 @@ fn read_frame(rest: &mut &[u8], cap: usize, output: &mut Vec<u8>) -> Result<(), 
             if block.len() > cap - output.len() {
                 return Err(DecompressError::TooLarge { cap });
             }
-            output.extend_from_slice(block);
+            let start = output.len();
+            resize_within(output, start + block.len(), cap);
+            output[start..].copy_from_slice(block);
         } else {
             let window_bytes = if flags & FLAG_INDEPENDENT != 0 { 0 } else { WINDOW_BYTES };
             let dictionary_start = output.len().saturating_sub(window_bytes).max(frame_start);
@@ -137,7 +139,7 @@ fn unpack_block(
     let usual = allowed.min(block.len().saturating_mul(RATIO_USUAL));
     let mut result = Ok(0);
     for room in [usual, allowed] {
-        output.resize(start + room, 0);
+        resize_within(output, start + room, cap);
         let (before, out) = output.split_at_mut(start);
         result = decompress_into_with_dict(block, out, &before[dictionary_start..]);
         if !matches!(result, Err(BlockError::OutputTooSmall { .. })) {

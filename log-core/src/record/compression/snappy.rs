@@ -10,7 +10,7 @@
 //! Some clients (librdkafka, and so kcat) write one plain block and no framing. The two cannot be taken
 //! for each other: the header, read as a plain block, begins by copying from before its start.
 
-use super::{Compression, DecompressError};
+use super::{Compression, DecompressError, resize_within};
 
 /// Magic, then version 1 and "compatible with version 1", both big-endian.
 const HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
@@ -72,7 +72,7 @@ fn unpack_block(block: &[u8], cap: usize, output: &mut Vec<u8>) -> Result<(), De
         return Err(malformed("length is more than the block can hold"));
     }
     let start = output.len();
-    output.resize(start + length, 0);
+    resize_within(output, start + length, cap);
     let written = snap::raw::Decoder::new().decompress(block, &mut output[start..]).map_err(malformed)?;
     output.truncate(start + written);
     Ok(())
