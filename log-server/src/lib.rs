@@ -23,6 +23,8 @@ pub mod handler;
 pub mod metrics;
 #[cfg(feature = "broker")]
 pub mod net;
+#[cfg(feature = "broker")]
+pub mod runtime;
 
 #[cfg(feature = "broker")]
 pub use broker::Broker;
