@@ -2,7 +2,7 @@
 //!
 //! Everything that the engine asks of a disk goes through [`Storage`], [`SegmentFile`] and
 //! [`RandomFile`], so that the same engine runs on [`MmapStorage`] and on the simulated disk of the
-//! crash tests. The promises are those of POSIX, no more:
+//! crash tests ([`sim`]). The promises are those of POSIX, no more:
 //!
 //! * Bytes are durable after `sync` of their file, and only if it answered `Ok`.
 //! * A name (a file created, renamed or removed) is durable after [`Storage::sync_dir`] of the
@@ -14,6 +14,7 @@
 
 #[allow(unsafe_code)]
 mod mmap;
+pub mod sim;
 
 use std::fmt;
 use std::io;

@@ -1,0 +1,147 @@
+//! Tests of the mapped disk on a real directory.
+
+use super::*;
+use crate::storage::{SegmentSlice, create_segment, truncate_segment};
+use bytes::Bytes;
+
+fn storage(mode: WriteMode) -> (tempfile::TempDir, MmapStorage) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let storage = MmapStorage::open(dir.path(), mode).expect("an empty directory opens");
+    (dir, storage)
+}
+
+#[test]
+fn what_is_appended_is_read_by_slice_and_by_call_and_after_a_reopen() {
+    for mode in [WriteMode::Mapped, WriteMode::Pwrite] {
+        let (_dir, storage) = storage(mode);
+        let file = create_segment(&storage, "a.log", 1 << 20, 8192).expect("room");
+        file.append(0, &[b"head", b"", b"body"]).expect("room");
+        file.append(8, &[b"tail"]).expect("room");
+        assert_eq!((file.published(), file.allocated()), (12, 8192));
+        assert_eq!(file.slice(2..10), b"adbodyta");
+        let mut into = [0; 4];
+        assert_eq!(file.read_at(8, &mut into).expect("readable"), 4);
+        assert_eq!(&into, b"tail");
+        file.sync().expect("a healthy disk");
+        file.trim().expect("a healthy disk");
+        assert_eq!(storage.file_len("a.log").expect("there"), 12);
+
+        let reopened = storage.open_segment("a.log", 0, false).expect("there");
+        assert_eq!(reopened.slice(0..12), b"headbodytail");
+    }
+}
+
+#[test]
+fn a_cut_segment_appends_on_over_zeros() {
+    for mode in [WriteMode::Mapped, WriteMode::Pwrite] {
+        let (_dir, storage) = storage(mode);
+        let mut file = create_segment(&storage, "a.log", 1 << 16, 4096).expect("room");
+        file.append(0, &[&[7; 100]]).expect("room");
+        let held = Arc::clone(&file);
+        assert_eq!(truncate_segment(&mut file, 10).unwrap_err().kind(), ErrorKind::ResourceBusy);
+        drop(held);
+        truncate_segment(&mut file, 10).expect("unshared");
+        assert_eq!((file.published(), file.allocated()), (10, 10));
+        file.allocate(4096).expect("room");
+        let mut into = [1; 4];
+        file.read_at(10, &mut into).expect("readable");
+        assert_eq!(into, [0; 4]);
+        file.append(10, &[b"next"]).expect("room");
+        assert_eq!(file.slice(8..14), b"\x07\x07next");
+    }
+}
+
+#[test]
+fn slices_outlive_the_file_and_its_name() {
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    let file = create_segment(&storage, "a.log", 4096, 4096).expect("room");
+    file.append(0, &[b"kept"]).expect("room");
+    let bytes = Bytes::from(SegmentSlice::new(Arc::clone(&file), 0..4));
+    drop(file);
+    storage.remove_file("a.log").expect("there");
+    assert_eq!(&bytes[..], b"kept");
+}
+
+#[test]
+fn a_segment_is_never_created_over_another() {
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    create_segment(&storage, "a.log", 4096, 4096).expect("room");
+    let error = create_segment(&storage, "a.log", 4096, 4096).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert!(storage.exists("a.log").expect("readable"), "the one that was there has been removed");
+}
+
+#[test]
+fn a_failed_allocation_leaves_the_file_as_it_was() {
+    // More than ext4 lets a file have, so that the test does not fill the disk under others.
+    const TOO_MUCH: u64 = 1 << 45;
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    let file = create_segment(&storage, "a.log", TOO_MUCH, 4096).expect("room");
+    file.append(0, &[b"kept"]).expect("room");
+    file.allocate(TOO_MUCH).expect_err("more than there is");
+    assert_eq!(file.allocated(), 4096);
+    assert_eq!(storage.file_len("a.log").expect("there"), 4096);
+    file.append(4, &[b"more"]).expect("room");
+    assert_eq!(file.slice(0..8), b"keptmore");
+}
+
+#[test]
+#[should_panic(expected = "read past what is published")]
+fn nobody_reads_ahead_of_the_writer() {
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    let file = create_segment(&storage, "a.log", 4096, 4096).expect("room");
+    file.append(0, &[b"four"]).expect("room");
+    file.slice(0..5);
+}
+
+#[test]
+fn readers_beside_the_writer_see_whole_appends() {
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    let file = create_segment(&storage, "a.log", 1 << 20, 1 << 20).expect("room");
+    std::thread::scope(|scope| {
+        let reader = Arc::clone(&file);
+        scope.spawn(move || {
+            let mut seen = 0;
+            while seen < 1 << 20 {
+                let published = reader.published();
+                for (i, chunk) in reader.slice(seen..published).chunks(64).enumerate() {
+                    assert_eq!(chunk, [(seen as usize / 64 + i) as u8; 64]);
+                }
+                seen = published;
+            }
+        });
+        for i in 0..(1 << 20) / 64 {
+            file.append(i * 64, &[&[i as u8; 32], &[i as u8; 32]]).expect("room");
+        }
+    });
+}
+
+#[test]
+fn the_second_to_lock_learns_who_was_first() {
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    let lock = storage.lock("LOCK", "node 1, process 17").expect("free");
+    match storage.lock("LOCK", "me") {
+        Err(LockError::Held { owner }) => assert_eq!(owner, "node 1, process 17"),
+        other => panic!("locked twice: {other:?}"),
+    }
+    drop(lock);
+    storage.lock("LOCK", "me").expect("free again");
+}
+
+#[test]
+fn paths_stay_inside_the_root() {
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    for path in ["../out", "/etc/passwd", "a/../../out"] {
+        assert_eq!(storage.read(path).unwrap_err().kind(), ErrorKind::InvalidInput, "{path}");
+    }
+}
+
+#[test]
+fn write_atomic_replaces_and_leaves_nothing_behind() {
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    storage.create_dir_all("d").expect("room");
+    storage.write_atomic("d/f", b"one").expect("room");
+    storage.write_atomic("d/f", b"two").expect("room");
+    assert_eq!(storage.read("d/f").expect("there"), b"two");
+    assert_eq!(storage.list_dir("d").expect("there"), ["f"]);
+}
