@@ -1,20 +1,53 @@
 //! The log of a partition: segments, what is known about them, and the directory they lie in.
 
+mod append;
+mod append_only;
 mod checkpoint;
 mod clean_shutdown;
+mod config;
+mod error;
+mod flush;
 mod health;
 mod identity;
+mod index_file;
+mod index_tail;
 mod leader_epoch;
 mod log_dir;
+mod offset_index;
+mod partition_log;
+#[cfg(test)]
+mod partition_log_tests;
+mod producer_snapshot;
 mod producer_state;
+mod quarantine;
+mod read;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod segment_read;
+mod segments;
+#[cfg(test)]
+mod testing;
+mod time_index;
+mod watermarks;
 
+pub use append::Appended;
 pub use checkpoint::{Checkpoint, CheckpointFile, LastBatch};
 pub use clean_shutdown::CleanShutdown;
+pub use config::LogConfig;
+pub use error::{AppendError, Corruption, DeleteRecordsError, OpenError, ReadError};
+pub use flush::{CheckpointWrite, Flush};
 pub use health::DirHealth;
 pub use identity::{DIRECTORY_FORMAT, DirectoryIdentity, PartitionIdentity, kafka_id};
 pub use leader_epoch::{EpochStart, LeaderEpochs};
 pub use log_dir::{Discovery, LogDir, LogDirError, LogDirOptions};
+pub use partition_log::{PartitionLog, SegmentInfo};
 pub use producer_state::{
     BATCHES_REMEMBERED, EXPIRATION_MS, PRODUCERS_MAX, ProducerBatch, ProducerState, ProducerStates,
     SequenceCheck, SequenceError, next_sequence,
 };
+pub use read::{Isolation, LogReader, ReadResult};
+pub use recovery::RecoveryReport;
+pub use retention::Retained;
+pub use watermarks::Watermarks;

@@ -1,0 +1,64 @@
+//! What can be set for one partition's log, at creation and while it runs.
+
+use crate::record::{Compression, TimestampType};
+
+/// Settings of one log. Names, units and defaults are those of Kafka's topic configuration
+/// (<https://kafka.apache.org/documentation/#topicconfigs>).
+///
+/// [`PartitionLog::set_config`](super::PartitionLog::set_config) replaces them at run time; they
+/// act from the next append, roll or retention pass on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`: a segment is rolled before it grows beyond this.
+    pub segment_bytes: u32,
+    /// `segment.ms`: a segment is rolled once its first batch is older than this, in milliseconds.
+    pub segment_ms: i64,
+    /// `retention.ms`: a segment may go once its newest record is older. -1 keeps for ever.
+    pub retention_ms: i64,
+    /// `retention.bytes`: the oldest segments go while the log is larger. -1 sets no limit.
+    pub retention_bytes: i64,
+    /// `max.message.bytes`: the largest batch that is accepted, in bytes with its header.
+    pub max_message_bytes: u32,
+    /// `message.timestamp.type`: whose clock stamps the records.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: how far a record's timestamp may lie in the past.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`: how far a record's timestamp may lie in the future.
+    pub timestamp_after_max_ms: i64,
+    /// `compression.type`: `None` keeps what the producer chose (Kafka's `producer`).
+    pub compression_type: Option<Compression>,
+    /// `index.interval.bytes`: the log bytes between two entries of the offset index.
+    pub index_interval_bytes: u32,
+}
+
+impl LogConfig {
+    /// The largest segment: positions in an index entry have 32 bits, and Kafka's setting is a
+    /// signed 32-bit number.
+    pub const SEGMENT_BYTES_MAX: u32 = i32::MAX as u32;
+    /// The smallest segment that is accepted, so that a slip of the unit does not make a file of
+    /// every batch.
+    pub const SEGMENT_BYTES_MIN: u32 = 1024;
+
+    /// The segment size that is acted on: `segment_bytes`, held between the two bounds.
+    pub(crate) fn segment_bytes_effective(&self) -> u64 {
+        u64::from(self.segment_bytes.clamp(Self::SEGMENT_BYTES_MIN, Self::SEGMENT_BYTES_MAX))
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+        LogConfig {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * DAY_MS,
+            retention_ms: 7 * DAY_MS,
+            retention_bytes: -1,
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 60 * 60 * 1000,
+            compression_type: None,
+            index_interval_bytes: 4096,
+        }
+    }
+}

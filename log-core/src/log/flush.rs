@@ -1,0 +1,273 @@
+//! Making the log durable, and noting how far it is: the work is taken along as a value and done
+//! without the owner's lock.
+//!
+//! The order is that of R7: data synced, high watermark published, checkpoint durable, indexes. An
+//! index entry or a producer snapshot may be newer than the checkpoint on disk, never the other way
+//! round in what it lets recovery conclude: entries past the checkpoint are ignored, and a snapshot
+//! past the log's end is removed.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::append::is_exhaustion;
+use super::checkpoint::{Checkpoint, CheckpointFile, LastBatch};
+use super::health::DirHealth;
+use super::partition_log::PartitionLog;
+use super::producer_snapshot;
+use super::segment::{PartitionDir, Segment};
+use super::watermarks::{Bounds, LogPosition, Watermarks};
+
+/// Log bytes after which a producer snapshot is due, so that a start has no more than these to read
+/// for the producers' sake.
+const SNAPSHOT_INTERVAL_BYTES: u64 = 64 << 20;
+
+/// What one flush makes durable: everything appended before it began.
+#[derive(Debug)]
+pub struct Flush {
+    /// The segments to sync: those rolled since the last flush, and the active one.
+    segments: Vec<Arc<Segment>>,
+    end_offset: i64,
+    end: LogPosition,
+    last_batch: Option<LastBatch>,
+    health: Arc<DirHealth>,
+    synced: AtomicBool,
+}
+
+impl Flush {
+    /// Syncs the files. To be called without the partition's lock, on a thread that may block.
+    ///
+    /// # Errors
+    /// If a sync fails, or one has failed before in this directory: it is offline then, and nothing
+    /// that was not durable becomes so by trying again.
+    pub fn run(&self) -> io::Result<()> {
+        for segment in &self.segments {
+            online(&self.health)?;
+            if let Err(error) = segment.loaded().file.sync() {
+                self.health.poison(format!("sync of {}: {error}", segment.loaded().file.path()));
+                return Err(error);
+            }
+        }
+        for segment in &self.segments {
+            // Blocks ahead of a sealed end are given back as soon as that is certain. Recovery knows
+            // to take what follows the end for zeros, so it need not be durable.
+            if segment.sealed_end().is_some()
+                && let Err(error) = segment.loaded().file.trim()
+            {
+                tracing::warn!(file = segment.loaded().file.path(), %error, "cannot give back blocks");
+            }
+        }
+        // Release: pairs with the acquire in `complete_flush`, which may run on another thread.
+        self.synced.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The offset that the high watermark will have after it.
+    pub fn end_offset(&self) -> i64 {
+        self.end_offset
+    }
+}
+
+/// A checkpoint to be written, and what is to be written with it.
+#[derive(Debug)]
+pub struct CheckpointWrite {
+    dir: PartitionDir,
+    health: Arc<DirHealth>,
+    file: Arc<Checkpointer>,
+    generation: u64,
+    checkpoint: Checkpoint,
+    /// Segments and the position up to which their index entries may be saved.
+    indexes: Vec<(Arc<Segment>, u64)>,
+    /// The producers' state and the offset it belongs to.
+    snapshot: Option<(i64, Vec<u8>)>,
+}
+
+/// The checkpoint file, and the order in which checkpoints may be written to it.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    file: CheckpointFile,
+    /// The generation of the newest checkpoint written. Guards the order: one that was begun earlier
+    /// and comes later must not take a newer one's place, and a log start with it.
+    newest: Mutex<u64>,
+}
+
+impl Checkpointer {
+    pub(super) fn new(file: CheckpointFile) -> Checkpointer {
+        Checkpointer { file, newest: Mutex::new(0) }
+    }
+
+    fn write(&self, generation: u64, checkpoint: &Checkpoint) -> io::Result<()> {
+        let mut newest = self.newest.lock();
+        if generation > *newest {
+            self.file.write(checkpoint)?;
+            *newest = generation;
+        }
+        Ok(())
+    }
+}
+
+impl CheckpointWrite {
+    /// Writes it. To be called without the partition's lock, on a thread that may block.
+    ///
+    /// # Errors
+    /// Of the disk. Room that is lacking is no reason to stop: the checkpoint before counts, and a
+    /// start has more to read. Any other error takes the directory offline.
+    pub fn run(&self) -> io::Result<()> {
+        online(&self.health)?;
+        self.write().inspect_err(|error| {
+            if !is_exhaustion(error) {
+                self.health.poison(format!("checkpoint of {}: {error}", self.dir.path));
+            }
+        })
+    }
+
+    fn write(&self) -> io::Result<()> {
+        self.file.write(self.generation, &self.checkpoint)?;
+        for (segment, end) in &self.indexes {
+            segment.save_indexes(*end)?;
+            if segment.sealed_end().is_some() {
+                segment.sync_indexes()?;
+            }
+        }
+        if let Some((offset, bytes)) = &self.snapshot {
+            producer_snapshot::save(&self.dir, *offset, bytes)?;
+            producer_snapshot::prune(&self.dir, self.checkpoint.durable_end)?;
+        }
+        Ok(())
+    }
+}
+
+impl PartitionLog {
+    /// What is to be synced so that everything appended so far is durable; `None` if it is. The three
+    /// steps are `begin_flush` under the lock, [`Flush::run`] without it, and
+    /// [`complete_flush`](PartitionLog::complete_flush) under it again.
+    pub fn begin_flush(&mut self) -> Option<Flush> {
+        let watermarks = self.bounds.watermarks;
+        if self.is_closed() || watermarks.high_watermark() == watermarks.log_end() {
+            return None;
+        }
+        let mut segments = Vec::with_capacity(self.unsynced.len() + 1);
+        segments.extend_from_slice(&self.unsynced);
+        segments.push(Arc::clone(&self.tail.segment));
+        Some(Flush {
+            segments,
+            end_offset: watermarks.log_end(),
+            end: self.bounds.log_end,
+            last_batch: self.tail.last_batch,
+            health: Arc::clone(&self.health),
+            synced: AtomicBool::new(false),
+        })
+    }
+
+    /// Moves the high watermark to where the flush began, and shows it to the readers. A flush that
+    /// has not run, or has failed, moves nothing, and none does once the directory is offline.
+    pub fn complete_flush(&mut self, flush: Flush) {
+        let watermarks = self.bounds.watermarks;
+        let durable = flush.synced.load(Ordering::Acquire) && !self.health.is_offline();
+        if !durable || flush.end_offset <= watermarks.high_watermark() {
+            return;
+        }
+        // Sealed before the flush began, so all of their bytes were synced.
+        let before = |segment: &Arc<Segment>| segment.base_offset() < flush.end.segment;
+        self.unindexed.extend(self.unsynced.extract_if(.., |segment| before(segment)));
+        self.last_durable_batch = flush.last_batch;
+        self.publish(Bounds {
+            watermarks: Watermarks::new(
+                watermarks.log_start(),
+                flush.end_offset,
+                flush.end_offset,
+                watermarks.log_end(),
+            ),
+            high_watermark: flush.end,
+            ..self.bounds
+        });
+    }
+
+    /// The checkpoint of this moment, to be [`run`](CheckpointWrite::run) without the lock; `None` if
+    /// the last one says the same.
+    ///
+    /// To be called within 100 ms of a flush, and after a quiet period not at all: the further the
+    /// durable end is past the last checkpoint, the more a start reads, and the more damage it would
+    /// take for a torn tail (R9).
+    pub fn begin_checkpoint(&mut self) -> Option<CheckpointWrite> {
+        let due = self.checkpoints.bytes_since_snapshot >= SNAPSHOT_INTERVAL_BYTES
+            || self.tail.segment.base_offset() > self.checkpoints.last_snapshot;
+        self.checkpoint(due)
+    }
+
+    /// The last checkpoint of a log that is being closed.
+    pub(super) fn begin_checkpoint_with_snapshot(&mut self) -> Option<CheckpointWrite> {
+        let due = self.bounds.watermarks.log_end() > self.checkpoints.last_snapshot;
+        self.checkpoint(due)
+    }
+
+    /// Writes a checkpoint at once, under the lock.
+    ///
+    /// # Errors
+    /// See [`CheckpointWrite::run`].
+    pub fn write_checkpoint(&mut self) -> io::Result<()> {
+        self.begin_checkpoint().map_or(Ok(()), |checkpoint| checkpoint.run())
+    }
+
+    fn checkpoint(&mut self, with_snapshot: bool) -> Option<CheckpointWrite> {
+        let watermarks = self.bounds.watermarks;
+        let now = (watermarks.high_watermark(), watermarks.log_start());
+        let news = now != self.checkpoints.last || !self.unindexed.is_empty() || with_snapshot;
+        if self.is_closed() || self.shared.corruption.load().is_some() || !news {
+            return None;
+        }
+        self.checkpoints.last = now;
+        self.checkpoints.generation += 1;
+        let high_watermark = self.bounds.high_watermark;
+        let mut indexes: Vec<(Arc<Segment>, u64)> =
+            self.unindexed.drain(..).map(|segment| (segment, u64::MAX)).collect();
+        let partial = self.tail.segment.base_offset() == high_watermark.segment;
+        if partial {
+            indexes.push((Arc::clone(&self.tail.segment), high_watermark.position));
+        }
+        let snapshot = with_snapshot.then(|| {
+            let offset = watermarks.log_end();
+            self.checkpoints.last_snapshot = offset;
+            self.checkpoints.bytes_since_snapshot = 0;
+            (offset, self.producers.encode(offset))
+        });
+        Some(CheckpointWrite {
+            dir: self.dir.clone(),
+            health: Arc::clone(&self.health),
+            file: Arc::clone(&self.checkpoints.file),
+            generation: self.checkpoints.generation,
+            checkpoint: checkpoint_of(&self.bounds, self.last_durable_batch),
+            indexes,
+            snapshot,
+        })
+    }
+
+    /// Writes a checkpoint of bounds that are going to be published, and nothing else: it is written
+    /// in place, so a full disk has room for it.
+    pub(super) fn write_bounds(&mut self, bounds: Bounds) -> io::Result<()> {
+        online(&self.health)?;
+        self.checkpoints.generation += 1;
+        let checkpoint = checkpoint_of(&bounds, self.last_durable_batch);
+        self.checkpoints.file.write(self.checkpoints.generation, &checkpoint)
+    }
+}
+
+/// Where the durable part ends, as the checkpoint file says it.
+pub(super) fn checkpoint_of(bounds: &Bounds, last_batch: Option<LastBatch>) -> Checkpoint {
+    Checkpoint {
+        log_start: bounds.watermarks.log_start(),
+        durable_end: bounds.watermarks.high_watermark(),
+        segment: bounds.high_watermark.segment,
+        position: bounds.high_watermark.position,
+        last_batch,
+    }
+}
+
+fn online(health: &DirHealth) -> io::Result<()> {
+    match health.reason() {
+        Some(reason) => Err(io::Error::other(format!("the log directory is offline: {reason}"))),
+        None => Ok(()),
+    }
+}

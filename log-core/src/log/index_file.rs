@@ -1,0 +1,181 @@
+//! How an index lies on disk: entries in blocks that are appended as the log becomes durable.
+//!
+//! ```text
+//! header, 24 bytes                            block, any number of them
+//!  0  magic        u32  "HWIX"                 0  entries   u32   1 and up
+//!  4  version      u16  1                      4  checksum  u32   CRC-32C of the checksum before
+//!  6  kind         u16  0 offsets, 1 times                        (the header's for the first
+//!  8  base offset  i64                                            block), the count, the entries
+//! 16  reserved     u32  0                      8  entry...        8 or 16 bytes each
+//! 20  checksum     u32  CRC-32C of 0..20
+//! ```
+//! All numbers are big-endian.
+//!
+//! Each checksum goes on from the one before, so a block counts only behind exactly the blocks it was
+//! written behind, and what is left of an older file cannot pass for the rest of this one. An index
+//! is a hint that can be made anew: a block that does not check ends the index, and is no error.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::record::crc32c;
+use crate::storage::{RandomFile, Storage};
+
+const MAGIC: u32 = u32::from_be_bytes(*b"HWIX");
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 24;
+const BLOCK_HEADER_BYTES: usize = 8;
+
+/// What an index file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(crate) enum IndexKind {
+    Offsets = 0,
+    Times = 1,
+}
+
+/// The place up to which an index has been written, and how to go on.
+#[derive(Debug)]
+pub(crate) struct IndexFile {
+    path: String,
+    header: [u8; HEADER_BYTES],
+    /// `None` until the first write, or after an index that did not check: the file is made anew.
+    file: Option<Arc<dyn RandomFile>>,
+    /// Where the next block goes.
+    end: u64,
+    /// The checksum it goes on from.
+    checksum: u32,
+    /// Entries written so far.
+    saved: usize,
+}
+
+/// An entry of an index as bytes.
+pub(crate) trait IndexEntry: Sized {
+    /// Bytes on disk.
+    const BYTES: usize;
+    /// Appends the bytes.
+    fn put(&self, out: &mut Vec<u8>);
+    /// Takes [`BYTES`](IndexEntry::BYTES) bytes.
+    fn take(bytes: &[u8]) -> Self;
+}
+
+impl IndexFile {
+    /// The file of a new index. Nothing is written yet.
+    pub(crate) fn new(path: String, kind: IndexKind, base_offset: i64) -> IndexFile {
+        let header = header(kind, base_offset);
+        let checksum = crc32c(&header[..20]);
+        IndexFile { path, header, file: None, end: HEADER_BYTES as u64, checksum, saved: 0 }
+    }
+
+    /// Reads an index, handing each entry to `push`, which refuses those that make no sense behind
+    /// the ones before. What does not check, and all after it, is dropped.
+    ///
+    /// # Errors
+    /// Of the device. A file that is missing or no index of this kind is an empty one.
+    pub(crate) fn load<E: IndexEntry>(
+        storage: &dyn Storage,
+        path: String,
+        kind: IndexKind,
+        base_offset: i64,
+        mut push: impl FnMut(E) -> bool,
+    ) -> io::Result<IndexFile> {
+        let mut index = IndexFile::new(path, kind, base_offset);
+        let bytes = match storage.read(&index.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(index),
+            Err(error) => return Err(error),
+        };
+        if bytes.len() < HEADER_BYTES || bytes[..HEADER_BYTES] != index.header {
+            return Ok(index);
+        }
+        index.file = Some(storage.open_random(&index.path, false)?);
+        let mut at = HEADER_BYTES;
+        while let Some((entries, checksum)) = block(&bytes[at..], E::BYTES, index.checksum) {
+            let count = entries.len() / E::BYTES;
+            if !entries.chunks_exact(E::BYTES).all(|entry| push(E::take(entry))) {
+                break;
+            }
+            at += BLOCK_HEADER_BYTES + entries.len();
+            index.end = at as u64;
+            index.checksum = checksum;
+            index.saved += count;
+        }
+        Ok(index)
+    }
+
+    /// Entries that are in the file.
+    pub(crate) fn saved(&self) -> usize {
+        self.saved
+    }
+
+    /// Appends the entries from [`saved`](IndexFile::saved) to `upto` as one block. Not synced: a
+    /// block that is lost is made anew from the log.
+    pub(crate) fn append<E: IndexEntry>(
+        &mut self,
+        storage: &dyn Storage,
+        upto: usize,
+        entry: impl Fn(usize) -> E,
+    ) -> io::Result<()> {
+        if upto <= self.saved {
+            return Ok(());
+        }
+        let count = upto - self.saved;
+        let mut block = Vec::with_capacity(BLOCK_HEADER_BYTES + count * E::BYTES);
+        block.extend_from_slice(&(count as u32).to_be_bytes());
+        block.extend_from_slice(&[0; 4]);
+        (self.saved..upto).for_each(|index| entry(index).put(&mut block));
+        let checksum = block_checksum(self.checksum, count as u32, &block[BLOCK_HEADER_BYTES..]);
+        block[4..8].copy_from_slice(&checksum.to_be_bytes());
+
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                if storage.exists(&self.path)? {
+                    storage.remove_file(&self.path)?;
+                }
+                let file = storage.open_random(&self.path, true)?;
+                file.write_at(0, &self.header)?;
+                self.file.insert(file)
+            }
+        };
+        file.write_at(self.end, &block)?;
+        self.end += block.len() as u64;
+        self.checksum = checksum;
+        self.saved = upto;
+        Ok(())
+    }
+
+    /// Makes what was written durable, for a sealed segment: its index is not going to change, and
+    /// reading the whole segment again is what losing it costs.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.sync())
+    }
+}
+
+fn header(kind: IndexKind, base_offset: i64) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[0..4].copy_from_slice(&MAGIC.to_be_bytes());
+    header[4..6].copy_from_slice(&VERSION.to_be_bytes());
+    header[6..8].copy_from_slice(&(kind as u16).to_be_bytes());
+    header[8..16].copy_from_slice(&base_offset.to_be_bytes());
+    let checksum = crc32c(&header[..20]);
+    header[20..24].copy_from_slice(&checksum.to_be_bytes());
+    header
+}
+
+/// The entries of the block at the front of `bytes` and its checksum, if it checks.
+fn block(bytes: &[u8], entry_bytes: usize, before: u32) -> Option<(&[u8], u32)> {
+    let (head, rest) = bytes.split_first_chunk::<BLOCK_HEADER_BYTES>()?;
+    let count = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+    let checksum = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    let entries = rest.get(..(count as usize).checked_mul(entry_bytes)?)?;
+    (count > 0 && block_checksum(before, count, entries) == checksum).then_some((entries, checksum))
+}
+
+fn block_checksum(before: u32, count: u32, entries: &[u8]) -> u32 {
+    let mut head = [0; 12];
+    head[0..4].copy_from_slice(&before.to_be_bytes());
+    head[4..8].copy_from_slice(&count.to_be_bytes());
+    head[8..12].copy_from_slice(&crc32c(entries).to_be_bytes());
+    crc32c(&head)
+}

@@ -1,0 +1,265 @@
+//! The log of one partition: the public face, owned by one writer.
+//!
+//! A [`PartitionLog`] is what its owner holds under a lock, for one append at a time and never across
+//! a sync: what takes long is handed out as a value ([`Flush`], [`CheckpointWrite`]) that runs without
+//! it. Everybody else reads through a [`LogReader`], which never waits for the owner.
+//!
+//! ```text
+//! append ──► log end ──► begin_flush · run · complete_flush ──► high watermark
+//!                                                        └────► checkpoint, indexes, snapshots
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::storage::Storage;
+
+use super::append::Tail;
+use super::checkpoint::LastBatch;
+use super::config::LogConfig;
+use super::error::{AppendError, OpenError};
+use super::flush::Checkpointer;
+use super::health::DirHealth;
+use super::producer_state::ProducerStates;
+use super::read::{LogReader, Shared};
+use super::recovery::{self, RecoveryReport};
+use super::segment::{PartitionDir, Segment};
+use super::watermarks::{Bounds, Published, Watermarks};
+
+/// One partition's log, open for writing. See the module's documentation.
+#[derive(Debug)]
+pub struct PartitionLog {
+    pub(super) dir: PartitionDir,
+    pub(super) config: LogConfig,
+    pub(super) health: Arc<DirHealth>,
+    pub(super) shared: Arc<Shared>,
+    /// The writer's copy of what is published.
+    pub(super) bounds: Bounds,
+    pub(super) tail: Tail,
+    /// The last batch below the high watermark, if it is in the segment that holds that.
+    pub(super) last_durable_batch: Option<LastBatch>,
+    pub(super) producers: ProducerStates,
+    /// Segments that were rolled and that no completed flush has covered yet, oldest first.
+    pub(super) unsynced: Vec<Arc<Segment>>,
+    /// Sealed and synced segments whose indexes are not complete on disk yet.
+    pub(super) unindexed: Vec<Arc<Segment>>,
+    /// Segments out of the log whose files wait for their last reader.
+    pub(super) retired: Vec<Arc<Segment>>,
+    pub(super) checkpoints: Checkpoints,
+}
+
+/// What is known to be on disk about the log beside the log.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    pub(super) file: Arc<Checkpointer>,
+    /// Rises with every checkpoint that is begun.
+    pub(super) generation: u64,
+    /// High watermark and log start of the last checkpoint that was begun.
+    pub(super) last: (i64, i64),
+    /// The offset of the newest producer snapshot.
+    pub(super) last_snapshot: i64,
+    /// Log bytes appended since.
+    pub(super) bytes_since_snapshot: u64,
+}
+
+/// One segment as tools see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// Bytes of batches in it.
+    pub size_bytes: u64,
+    /// Whether it is the one that is appended to.
+    pub active: bool,
+}
+
+impl PartitionLog {
+    /// Creates the log of a new partition in the directory `path` of `storage`, durable on return
+    /// except for the name of the directory itself, which its parent's sync makes so.
+    ///
+    /// # Errors
+    /// Of the disk. A directory that holds a log already is opened instead: a creation that a crash
+    /// interrupted is finished by repeating it.
+    pub fn create(
+        storage: Arc<dyn Storage>,
+        path: &str,
+        health: Arc<DirHealth>,
+        config: LogConfig,
+    ) -> Result<PartitionLog, OpenError> {
+        storage.create_dir_all(path).map_err(OpenError::at(path))?;
+        PartitionLog::open(storage, path, health, config).map(|(log, _)| log)
+    }
+
+    /// Opens a partition's log: reads what lies past its last checkpoint, cuts a torn tail, and makes
+    /// what it found durable. A directory without a log becomes an empty one.
+    ///
+    /// # Errors
+    /// Of the disk. Damage is no error: what is torn is cut and reported, and a partition whose
+    /// durable part is damaged is open for reading, see [`RecoveryReport::corruption`].
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        path: &str,
+        health: Arc<DirHealth>,
+        config: LogConfig,
+    ) -> Result<(PartitionLog, RecoveryReport), OpenError> {
+        if let Some(reason) = health.reason() {
+            return Err(OpenError::Offline { reason: reason.to_owned() });
+        }
+        let dir = PartitionDir { storage, path: path.into() };
+        let recovered = recovery::recover(&dir, &config, &health)?;
+        let report = recovered.report;
+        let bounds = recovered.bounds;
+        let shared = Arc::new(Shared {
+            published: Published::new(bounds),
+            segments: ArcSwap::from_pointee(recovered.segments),
+            epochs: ArcSwap::from_pointee(recovered.epochs),
+            corruption: ArcSwapOption::empty(),
+            closed: AtomicBool::new(false),
+        });
+        if let Some(corruption) = &report.corruption {
+            shared.report(corruption.clone());
+        }
+        let mut log = PartitionLog {
+            tail: recovered.tail,
+            dir,
+            config,
+            health,
+            shared,
+            bounds,
+            last_durable_batch: recovered.last_batch,
+            producers: recovered.producers,
+            unsynced: Vec::new(),
+            unindexed: recovered.unindexed,
+            retired: Vec::new(),
+            checkpoints: Checkpoints {
+                file: Arc::new(Checkpointer::new(recovered.checkpoint_file)),
+                generation: 0,
+                last: recovered.checkpointed,
+                last_snapshot: recovered.last_snapshot,
+                bytes_since_snapshot: 0,
+            },
+        };
+        // What recovery has found durable must not be searched again, and must not count as torn if
+        // it is damaged later.
+        if report.corruption.is_none() {
+            log.write_checkpoint().map_err(OpenError::at(path))?;
+        }
+        Ok((log, report))
+    }
+
+    /// A handle for reading. Cheap, and good for as long as anybody wants it.
+    pub fn reader(&self) -> LogReader {
+        LogReader::new(Arc::clone(&self.shared))
+    }
+
+    /// The watermarks of this moment.
+    pub fn watermarks(&self) -> Watermarks {
+        self.bounds.watermarks
+    }
+
+    /// The settings that are acted on.
+    pub fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    /// Replaces the settings. They act from the next call on.
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.tail.rule.set_interval_bytes(config.index_interval_bytes);
+        self.config = config;
+    }
+
+    /// Bytes of batches in all segments.
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.segments.load().as_slice().iter().map(|segment| segment.size_bytes()).sum()
+    }
+
+    /// The segments, oldest first.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let segments = self.shared.segments.load();
+        let active = segments.active().base_offset();
+        segments
+            .as_slice()
+            .iter()
+            .map(|segment| SegmentInfo {
+                base_offset: segment.base_offset(),
+                size_bytes: segment.size_bytes(),
+                active: segment.base_offset() == active,
+            })
+            .collect()
+    }
+
+    /// Makes everything appended durable and publishes it: the three steps of a flush in one, for
+    /// callers that need not let go of the log in between.
+    ///
+    /// # Errors
+    /// Of the disk; the log directory is offline then.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if let Some(flush) = self.begin_flush() {
+            flush.run()?;
+            self.complete_flush(flush);
+        }
+        Ok(())
+    }
+
+    /// Closes the log cleanly: all of it durable, with a checkpoint at its end, complete indexes and a
+    /// producer snapshot, so that the next start has nothing to do. Readers get
+    /// [`ReadError::Closed`](super::ReadError::Closed) from then on.
+    ///
+    /// # Errors
+    /// Of the disk. The log is closed all the same, and the next start finds out what is there.
+    pub fn close(&mut self) -> io::Result<()> {
+        if self.is_closed() {
+            return Ok(());
+        }
+        let closed = self.close_files();
+        self.mark_closed();
+        closed
+    }
+
+    fn close_files(&mut self) -> io::Result<()> {
+        if self.shared.corruption.load().is_some() {
+            // Read-only: it was durable when it was found damaged, and nothing has changed since.
+            return Ok(());
+        }
+        self.flush()?;
+        if let Some(checkpoint) = self.begin_checkpoint_with_snapshot() {
+            checkpoint.run()?;
+        }
+        self.tail.trim()?;
+        self.reap();
+        Ok(())
+    }
+
+    /// Stops all use of the log without a word to the disk: the partition is being deleted.
+    pub fn mark_closed(&mut self) {
+        // Relaxed: see `LogReader::bounds`.
+        self.shared.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the log takes writes, and why it does not.
+    pub(super) fn check_writable(&self) -> Result<(), AppendError> {
+        if self.is_closed() {
+            return Err(AppendError::Closed);
+        }
+        if let Some(reason) = self.health.reason() {
+            return Err(AppendError::Offline { reason: reason.to_owned() });
+        }
+        match &*self.shared.corruption.load() {
+            Some(corruption) => Err(AppendError::Corrupt(Arc::clone(corruption))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Relaxed)
+    }
+
+    /// Publishes new bounds to the readers.
+    pub(super) fn publish(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+        self.shared.published.store(bounds);
+    }
+}

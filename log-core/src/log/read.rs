@@ -1,0 +1,274 @@
+//! Reading, without a lock: [`LogReader`] takes the published bounds and a snapshot of the segments
+//! and answers with slices of the segments' maps.
+//!
+//! The order of loads matters. The writer publishes a new segment before bounds that reach into it,
+//! and a new log start before it takes segments away. A reader loads the bounds first and the
+//! segments second, so every offset that the bounds allow lies in a segment of the snapshot, unless
+//! it was deleted in between, which shows as an offset before the first segment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+
+use crate::record::TimestampedOffset;
+
+use super::error::{Corruption, ReadError};
+use super::leader_epoch::LeaderEpochs;
+use super::segments::Segments;
+use super::watermarks::{Bounds, LogPosition, Published, Watermarks};
+
+/// How far a reader may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Up to the high watermark: what is on disk. Kafka's `read_uncommitted`.
+    Uncommitted,
+    /// Up to the last stable offset. Kafka's `read_committed`.
+    Committed,
+    /// Up to the log end, what is not durable yet included: for the broker itself.
+    LogEnd,
+}
+
+/// What one read gave: whole batches of one segment, the first of which holds the offset asked for.
+#[derive(Clone, Debug)]
+pub struct ReadResult {
+    /// The batches, a slice of the segment's map; empty if there is nothing to see at the offset yet.
+    /// The map lives as long as the slice.
+    pub records: Bytes,
+    /// The offset after the last batch of `records`; the offset asked for if they are empty.
+    pub next_offset: i64,
+    /// The watermarks that bounded the read.
+    pub watermarks: Watermarks,
+}
+
+/// What the writer shares with the readers.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) published: Published,
+    pub(crate) segments: ArcSwap<Segments>,
+    pub(crate) epochs: ArcSwap<LeaderEpochs>,
+    /// Damage found below the durable end, the first of it. Set once, by recovery or by the reader
+    /// that came across it; the writer refuses appends from then on.
+    pub(crate) corruption: ArcSwapOption<Corruption>,
+    /// The partition was closed or deleted.
+    pub(crate) closed: AtomicBool,
+}
+
+impl Shared {
+    /// Remembers the first damage and says so loudly.
+    pub(crate) fn report(&self, corruption: Corruption) -> Arc<Corruption> {
+        let corruption = Arc::new(corruption);
+        let before = self.corruption.compare_and_swap(&None::<Arc<Corruption>>, Some(corruption.clone()));
+        if before.is_none() {
+            tracing::error!(%corruption, "durable data is damaged: the partition is read-only");
+        }
+        corruption
+    }
+}
+
+/// A handle for reading one partition. Cheap to clone, shared by any number of threads, never blocked
+/// by the writer.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+}
+
+impl LogReader {
+    pub(crate) fn new(shared: Arc<Shared>) -> LogReader {
+        LogReader { shared }
+    }
+
+    /// The watermarks of this moment.
+    pub fn watermarks(&self) -> Watermarks {
+        self.shared.published.load().watermarks
+    }
+
+    /// Reads whole batches from the one that contains `offset` on, up to `max_bytes` and never past
+    /// what `isolation` allows. With `at_least_one` the first batch is returned even if it alone is
+    /// larger than `max_bytes` (KIP-74). A read ends with its segment; the next goes on in the next.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] below the log start or past the log end; an offset between what
+    /// `isolation` allows and the log end is no error, there is just nothing to see yet.
+    pub fn read(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        isolation: Isolation,
+        at_least_one: bool,
+    ) -> Result<ReadResult, ReadError> {
+        let bounds = self.bounds()?;
+        let watermarks = bounds.watermarks;
+        if offset < watermarks.log_start() || offset > watermarks.log_end() {
+            return Err(ReadError::OutOfRange { offset, watermarks });
+        }
+        let (end_offset, end) = limit(&bounds, isolation);
+        if offset >= end_offset {
+            return Ok(ReadResult { records: Bytes::new(), next_offset: offset, watermarks });
+        }
+        let segments = self.shared.segments.load();
+        let Some(index) = segments.floor(offset) else { return Err(self.before_first_segment(offset)) };
+        let segment = &segments.as_slice()[index];
+        let found = segment
+            .end_position(segments.end_offset(index), end)
+            .and_then(|end| segment.read(offset, max_bytes, end, at_least_one))
+            .map_err(|error| self.reported(error))?;
+        Ok(ReadResult {
+            records: found.as_ref().map_or_else(Bytes::new, |found| segment.slice(found.range.clone())),
+            next_offset: found.map_or(offset, |found| found.next_offset),
+            watermarks,
+        })
+    }
+
+    /// The first record, by offset, whose timestamp is at least `timestamp`, among those that
+    /// `isolation` allows; `None` if there is none.
+    ///
+    /// # Errors
+    /// Damage on the way to it.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        isolation: Isolation,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
+        let bounds = self.bounds()?;
+        let (end_offset, end) = limit(&bounds, isolation);
+        let log_start = bounds.watermarks.log_start();
+        let segments = self.shared.segments.load();
+        for (index, segment) in segments.as_slice().iter().enumerate() {
+            let segment_end_offset = segments.end_offset(index);
+            if segment_end_offset.is_some_and(|end| end <= log_start) {
+                continue;
+            }
+            if segment.base_offset() >= end_offset {
+                break;
+            }
+            let found = segment
+                .end_position(segment_end_offset, end)
+                .and_then(|end| segment.find_timestamp(timestamp, log_start, end))
+                .map_err(|error| self.reported(error))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record with the largest timestamp among those that `isolation` allows, the first of them
+    /// if several have it; `None` if there are no records.
+    ///
+    /// # Errors
+    /// Damage on the way to it.
+    pub fn max_timestamp(&self, isolation: Isolation) -> Result<Option<TimestampedOffset>, ReadError> {
+        let bounds = self.bounds()?;
+        let (end_offset, end) = limit(&bounds, isolation);
+        let log_start = bounds.watermarks.log_start();
+        let segments = self.shared.segments.load();
+        let mut largest = None;
+        for (index, segment) in segments.as_slice().iter().enumerate() {
+            if segments.end_offset(index).is_some_and(|end| end <= log_start) {
+                continue;
+            }
+            if segment.base_offset() >= end_offset {
+                break;
+            }
+            let timestamp = segment
+                .end_position(segments.end_offset(index), end)
+                .and_then(|end| segment.largest_timestamp_before(log_start, end))
+                .map_err(|error| self.reported(error))?;
+            if let Some(timestamp) = timestamp {
+                largest = largest.max(Some(timestamp));
+            }
+        }
+        match largest {
+            Some(timestamp) => self.offset_for_timestamp(timestamp, isolation),
+            None => Ok(None),
+        }
+    }
+
+    /// The first record at or after `offset` that `isolation` allows, with its timestamp: how long a
+    /// consumer that stands at `offset` has been waiting for it. `None` if it has seen everything.
+    ///
+    /// # Errors
+    /// Damage on the way to it.
+    pub fn record_timestamp(
+        &self,
+        offset: i64,
+        isolation: Isolation,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
+        let bounds = self.bounds()?;
+        let (end_offset, end) = limit(&bounds, isolation);
+        let mut offset = offset.max(bounds.watermarks.log_start());
+        let segments = self.shared.segments.load();
+        while offset < end_offset {
+            let Some(index) = segments.floor(offset) else { return Err(self.before_first_segment(offset)) };
+            let segment = &segments.as_slice()[index];
+            let found = segment
+                .end_position(segments.end_offset(index), end)
+                .and_then(|end| segment.record_at(offset, end))
+                .map_err(|error| self.reported(error))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            let Some(next) = segments.end_offset(index) else { break };
+            offset = next;
+        }
+        Ok(None)
+    }
+
+    /// Where `epoch` ended: the largest epoch at or below it that this log knows and the offset at
+    /// which the next one began, or the log end for the newest. `None` if the epoch is newer than all.
+    /// What OffsetForLeaderEpoch asks (KIP-101, KIP-279).
+    pub fn epoch_end_offset(&self, epoch: i32) -> Option<(i32, i64)> {
+        let log_end = self.watermarks().log_end();
+        self.shared.epochs.load().end_offset(epoch, log_end)
+    }
+
+    /// The newest leader epoch that has written to the log.
+    pub fn latest_epoch(&self) -> Option<i32> {
+        self.shared.epochs.load().latest()
+    }
+
+    /// The damage that made the partition read-only, if there is any.
+    pub fn corruption(&self) -> Option<Arc<Corruption>> {
+        self.shared.corruption.load_full()
+    }
+
+    fn bounds(&self) -> Result<Bounds, ReadError> {
+        // Relaxed: closing is not ordered with what a reader that still runs sees, which stays valid.
+        if self.shared.closed.load(Ordering::Relaxed) {
+            return Err(ReadError::Closed);
+        }
+        Ok(self.shared.published.load())
+    }
+
+    /// The offset was in bounds when they were loaded, and its segment is gone: either the log start
+    /// has passed it since, or the segment was lost.
+    fn before_first_segment(&self, offset: i64) -> ReadError {
+        match self.shared.corruption.load_full() {
+            Some(corruption) => ReadError::Corrupt(corruption),
+            None => ReadError::OutOfRange { offset, watermarks: self.watermarks() },
+        }
+    }
+
+    /// Marks the partition as damaged if that is what stopped a read.
+    fn reported(&self, error: ReadError) -> ReadError {
+        match error {
+            ReadError::Corrupt(corruption) => {
+                ReadError::Corrupt(self.shared.report(Arc::unwrap_or_clone(corruption)))
+            }
+            other => other,
+        }
+    }
+}
+
+/// The offset that a read stops before, and where in the files that is.
+fn limit(bounds: &Bounds, isolation: Isolation) -> (i64, LogPosition) {
+    match isolation {
+        Isolation::Uncommitted => (bounds.watermarks.high_watermark(), bounds.high_watermark),
+        // No transaction is ever open, so the last stable offset is the high watermark and lies
+        // where that does.
+        Isolation::Committed => (bounds.watermarks.last_stable(), bounds.high_watermark),
+        Isolation::LogEnd => (bounds.watermarks.log_end(), bounds.log_end),
+    }
+}

@@ -1,0 +1,634 @@
+//! Opening a partition: what is there, how far it is sound, and what becomes of the rest.
+//!
+//! The checkpoint divides the log. Below it lies what was durable, and most likely shown or
+//! acknowledged: nothing there is ever cut. It is not read either, except for the headers after the
+//! last saved index entry and the last batch; what else may be damaged shows when it is read. Above
+//! the checkpoint lies what was written since, in an order that only the disk knows: batches are
+//! checked one by one, and the first that does not check is where the log ends. What is behind it is
+//! a torn tail: copied to `quarantine/`, cut, counted (R9).
+//!
+//! ```text
+//!             checkpoint                 end of the last allocation
+//!   ──────────────┼──────────────┼───────────────┤
+//!   durable:      │ checked:     │ zeros: the ordinary end
+//!   damage here   │ sound ones   │ anything else: torn, quarantined
+//!   is corruption │ are kept     │
+//! ```
+//!
+//! What is kept has been read from the page cache and may not be on disk, so it is synced before the
+//! high watermark is set to its end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::record::{RecordBatch, TimestampType};
+use crate::storage::{SegmentFile, TEMPORARY_SUFFIX, truncate_segment};
+
+use super::append::{Tail, reserve_bytes};
+use super::checkpoint::{Checkpoint, CheckpointFile, LastBatch};
+use super::config::LogConfig;
+use super::error::{Corruption, OpenError};
+use super::health::DirHealth;
+use super::index_tail::{IndexTail, Stop};
+use super::leader_epoch::LeaderEpochs;
+use super::producer_snapshot;
+use super::producer_state::{ProducerBatch, ProducerStates};
+use super::quarantine;
+use super::scan::{BatchScanner, Depth, Step, end_of_data};
+use super::segment::{
+    CHECKPOINT_FILE, DELETED_SUFFIX, LEADER_EPOCHS_FILE, LOG_SUFFIX, OFFSET_INDEX_SUFFIX, PartitionDir,
+    Segment, SegmentData, TIME_INDEX_SUFFIX, load_tail,
+};
+use super::segments::Segments;
+use super::watermarks::{Bounds, LogPosition, Watermarks};
+
+/// What a start found in one partition's directory and did about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Segments in the log.
+    pub segments: usize,
+    /// Bytes past the checkpoint that were read and checked.
+    pub scanned_bytes: u64,
+    /// Sound batches among them.
+    pub scanned_batches: u64,
+    /// Bytes of a torn tail that were cut, zeros not counted.
+    pub truncated_bytes: u64,
+    /// Where they were copied to, relative to the data directory.
+    pub quarantined: Vec<String>,
+    /// Batches that were read again for the idempotent producers' sake.
+    pub replayed_batches: u64,
+    /// The first damage that was found below the checkpoint. The partition is read-only then.
+    pub corruption: Option<Corruption>,
+}
+
+/// A log as recovery leaves it, in parts.
+pub(super) struct Recovered {
+    pub(super) segments: Segments,
+    pub(super) tail: Tail,
+    pub(super) bounds: Bounds,
+    pub(super) last_batch: Option<LastBatch>,
+    pub(super) epochs: LeaderEpochs,
+    pub(super) producers: ProducerStates,
+    pub(super) last_snapshot: i64,
+    pub(super) unindexed: Vec<Arc<Segment>>,
+    pub(super) checkpoint_file: CheckpointFile,
+    /// High watermark and log start that the checkpoint file says.
+    pub(super) checkpointed: (i64, i64),
+    pub(super) report: RecoveryReport,
+}
+
+/// Opens the log in `dir`, or makes an empty one.
+pub(super) fn recover(
+    dir: &PartitionDir,
+    config: &LogConfig,
+    health: &DirHealth,
+) -> Result<Recovered, OpenError> {
+    recover_files(dir, config, health).map_err(OpenError::at(&*dir.path))
+}
+
+fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> io::Result<Recovered> {
+    let storage = &*dir.storage;
+    let checkpoint_path = dir.file(CHECKPOINT_FILE);
+    let (checkpoint_file, checkpoint) = match CheckpointFile::open(storage, &checkpoint_path) {
+        Ok((file, checkpoint)) => (Some(file), checkpoint),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
+        Err(error) => return Err(error),
+    };
+    let mut bases = tidy(dir, checkpoint.map_or(0, |checkpoint| checkpoint.log_start))?;
+
+    let mut walk = Walk::new(dir, config, health, checkpoint, &bases)?;
+    if bases.is_empty() {
+        walk.create_first()?;
+    }
+    let scanned = bases.split_off(bases.partition_point(|&base| base < walk.durable.segment));
+    walk.keep_closed(&bases)?;
+    walk.check_presence(&bases, &scanned);
+    if scanned.is_empty() {
+        // The segment that the durable end lies in is gone. The one before it becomes the end.
+        if let Some(last) = walk.reopen_last()? {
+            walk.scan(&[last])?;
+        }
+    } else {
+        walk.scan(&scanned)?;
+    }
+    walk.finish(checkpoint_file, &checkpoint_path)
+}
+
+/// Removes what an interrupted deletion or a crash left behind, segments before the log start
+/// included, and answers with the base offsets of the segments that stay.
+fn tidy(dir: &PartitionDir, log_start: i64) -> io::Result<Vec<i64>> {
+    let storage = &*dir.storage;
+    let mut bases: Vec<i64> = Vec::new();
+    let names = storage.list_dir(&dir.path)?;
+    for name in &names {
+        if name.ends_with(DELETED_SUFFIX) || name.ends_with(TEMPORARY_SUFFIX) {
+            storage.remove_file(&dir.file(name))?;
+        } else if let Some(base) = name.strip_suffix(LOG_SUFFIX).and_then(|base| base.parse().ok()) {
+            bases.push(base);
+        }
+    }
+    bases.sort_unstable();
+    let before = bases.partition_point(|&base| base <= log_start).saturating_sub(1);
+    for base in bases.drain(..before) {
+        storage.remove_file(&dir.segment_file(base, LOG_SUFFIX))?;
+    }
+    for name in &names {
+        let index = name.strip_suffix(OFFSET_INDEX_SUFFIX).or_else(|| name.strip_suffix(TIME_INDEX_SUFFIX));
+        if let Some(base) = index.and_then(|base| base.parse().ok())
+            && bases.binary_search(&base).is_err()
+        {
+            storage.remove_file(&dir.file(name))?;
+        }
+    }
+    Ok(bases)
+}
+
+/// The way through the segments from the oldest to the newest.
+struct Walk<'a> {
+    dir: &'a PartitionDir,
+    config: &'a LogConfig,
+    health: &'a DirHealth,
+    /// Where the durable part ends as far as is known.
+    durable: Checkpoint,
+    /// There was no checkpoint to read, so only the last segment can have a torn tail.
+    unknown: bool,
+    segments: Vec<Arc<Segment>>,
+    unindexed: Vec<Arc<Segment>>,
+    /// The newest segment that has been walked.
+    newest: Option<Tail>,
+    end: LogPosition,
+    next_offset: i64,
+    epochs: LeaderEpochs,
+    epochs_damaged: bool,
+    report: RecoveryReport,
+}
+
+/// The last batch that a walk over a segment has come by.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    last: Option<(LastBatch, i64)>,
+    batches: u64,
+}
+
+impl Seen {
+    fn visit(&mut self, position: u64, batch: &RecordBatch<'_>) {
+        self.batches += 1;
+        self.last = Some((LastBatch { position, crc: batch.crc() }, batch.base_offset()));
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        dir: &'a PartitionDir,
+        config: &'a LogConfig,
+        health: &'a DirHealth,
+        checkpoint: Option<Checkpoint>,
+        bases: &[i64],
+    ) -> io::Result<Walk<'a>> {
+        let first = bases.first().copied().unwrap_or(0);
+        let nothing = Checkpoint {
+            log_start: first,
+            durable_end: first,
+            segment: first,
+            position: 0,
+            last_batch: None,
+        };
+        let path = dir.file(LEADER_EPOCHS_FILE);
+        let (epochs, epochs_damaged) = match LeaderEpochs::load(&*dir.storage, &path) {
+            Ok(epochs) => (epochs, false),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => (LeaderEpochs::default(), true),
+            Err(error) => return Err(error),
+        };
+        let durable = checkpoint.unwrap_or(nothing);
+        Ok(Walk {
+            dir,
+            config,
+            health,
+            durable,
+            unknown: checkpoint.is_none() && bases.len() > 1,
+            segments: Vec::new(),
+            unindexed: Vec::new(),
+            newest: None,
+            end: LogPosition { segment: first, position: 0 },
+            next_offset: first,
+            epochs,
+            epochs_damaged,
+            report: RecoveryReport::default(),
+        })
+    }
+
+    /// Makes the first segment of a log that has none.
+    fn create_first(&mut self) -> io::Result<()> {
+        let base = self.durable.durable_end;
+        if self.durable.durable_end > self.durable.log_start {
+            self.corrupt(base, 0, self.durable.log_start, "all segments are missing".to_owned());
+        }
+        let reserved = reserve_bytes(self.config.segment_bytes_effective());
+        let interval = self.config.index_interval_bytes;
+        let segment = Segment::create(self.dir, base, reserved, FIRST_ALLOCATION_BYTES, interval)
+            .inspect_err(|error| self.poison_unless_exhausted(error))?;
+        self.newest = Some(Tail::of_new(Arc::clone(&segment), interval, reserved));
+        self.segments.push(segment);
+        self.end = LogPosition { segment: base, position: 0 };
+        self.next_offset = base;
+        Ok(())
+    }
+
+    /// Takes the segments below the checkpoint's as they are, unopened.
+    fn keep_closed(&mut self, bases: &[i64]) -> io::Result<()> {
+        for &base in bases {
+            let len = self.dir.storage.file_len(&self.dir.segment_file(base, LOG_SUFFIX))?;
+            let interval = self.config.index_interval_bytes;
+            self.segments.push(Segment::closed(self.dir, base, interval, len));
+        }
+        Ok(())
+    }
+
+    /// Notices that the checkpoint's own segment, or the one that holds the log start, is missing.
+    fn check_presence(&mut self, closed: &[i64], scanned: &[i64]) {
+        let Some(&first) = closed.first().or(scanned.first()) else { return };
+        let durable = self.durable;
+        if scanned.first() != Some(&durable.segment) {
+            self.corrupt(durable.segment, 0, durable.segment, "the segment is missing".to_owned());
+        } else if first > durable.log_start {
+            self.corrupt(durable.log_start, 0, durable.log_start, "the segment is missing".to_owned());
+        }
+    }
+
+    /// Takes back the newest of the closed segments.
+    fn reopen_last(&mut self) -> io::Result<Option<i64>> {
+        Ok(self.segments.pop().map(|segment| segment.base_offset()))
+    }
+
+    /// Walks the segments from the checkpoint's on.
+    fn scan(&mut self, bases: &[i64]) -> io::Result<()> {
+        for (index, &base) in bases.iter().enumerate() {
+            let following = bases.get(index + 1).copied();
+            let torn = self.scan_segment(base, following)?;
+            if torn {
+                return self.quarantine_segments(&bases[index + 1..]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks one segment and takes it into the log. Answers whether what follows it must go.
+    fn scan_segment(&mut self, base: i64, following: Option<i64>) -> io::Result<bool> {
+        let storage = &*self.dir.storage;
+        let reserved = reserve_bytes(self.config.segment_bytes_effective());
+        let path = self.dir.segment_file(base, LOG_SUFFIX);
+        let mut file = storage.open_segment(&path, reserved, false)?;
+        let len = file.published();
+        let start = if base == self.durable.segment { self.durable.position } else { 0 };
+        let interval = self.config.index_interval_bytes;
+        let mut tail = load_tail(self.dir, base, interval, &*file, start.min(len))?;
+        let mut seen = Seen::default();
+        if start > 0 {
+            self.check_durable(&mut tail, &mut seen, &*file, len)?;
+        }
+
+        let before = seen.batches;
+        let epochs = &mut self.epochs;
+        let stop = tail.walk(&*file, Depth::Whole, len, None, &mut |position, batch| {
+            seen.visit(position, batch);
+            epochs.begin(batch.partition_leader_epoch(), batch.base_offset());
+        })?;
+        let (position, next_offset, data_end, reason) = match stop {
+            Stop::End { position, next_offset } => (position, next_offset, position, String::new()),
+            Stop::Bad { position, next_offset, reason } => {
+                (position, next_offset, end_of_data(&*file, position, len)?, reason)
+            }
+        };
+        let scanned = position.saturating_sub(start);
+        self.report.scanned_bytes += scanned;
+        self.report.scanned_batches += seen.batches - before;
+
+        let torn = data_end > position;
+        let joined = following.is_none_or(|following| following == next_offset);
+        let mut cut_following = false;
+        if (torn || !joined) && (self.report.corruption.is_some() || (self.unknown && following.is_some())) {
+            // Nothing is cut from a log that has lost durable data, or may have.
+            let reason = if torn { reason } else { "the segment ends before the next begins".to_owned() };
+            self.corrupt(base, position, next_offset, reason);
+        } else if torn || !joined {
+            cut_following = true;
+            if torn {
+                let kept = quarantine::keep(storage, &*file, position, data_end)?;
+                tracing::warn!(
+                    file = path,
+                    position,
+                    bytes = data_end - position,
+                    offset = next_offset,
+                    reason,
+                    kept,
+                    "torn tail cut"
+                );
+                self.report.truncated_bytes += data_end - position;
+                self.report.quarantined.push(kept);
+            }
+        }
+        if self.report.corruption.is_none() && position < len {
+            truncate_segment(&mut file, position)?;
+        }
+        if scanned > 0 || torn {
+            // What was read may be in the page cache only, and is about to be called durable.
+            file.sync().inspect_err(|error| self.health.poison(format!("sync of {path}: {error}")))?;
+        }
+        self.take(
+            base,
+            file,
+            tail,
+            &seen,
+            (start, position),
+            reserved,
+            following.is_none() || cut_following,
+        )?;
+        self.end = LogPosition { segment: base, position };
+        self.next_offset = next_offset;
+        Ok(cut_following)
+    }
+
+    /// Walks the headers that lead up to the checkpoint from the last index entry on, and checks the
+    /// last batch below it. Leaves `tail` at the checkpoint.
+    fn check_durable(
+        &mut self,
+        tail: &mut IndexTail,
+        seen: &mut Seen,
+        file: &dyn SegmentFile,
+        len: u64,
+    ) -> io::Result<()> {
+        let durable = self.durable;
+        let end = durable.position.min(len);
+        let stop = tail.walk(file, Depth::Headers, end, None, &mut |position, batch| {
+            seen.visit(position, batch);
+        })?;
+        let problem = match stop {
+            Stop::Bad { position, next_offset, reason } => Some((position, next_offset, reason)),
+            Stop::End { position, next_offset } if len < durable.position => Some((
+                position,
+                next_offset,
+                format!("{} bytes were durable, {len} are there", durable.position),
+            )),
+            Stop::End { position, next_offset } if next_offset != durable.durable_end => Some((
+                position,
+                next_offset,
+                format!("ends at offset {next_offset} instead of {}", durable.durable_end),
+            )),
+            Stop::End { .. } => self.check_last_batch(seen, file, end)?,
+        };
+        if let Some((position, offset, reason)) = problem {
+            self.corrupt(durable.segment, position, offset, reason);
+        }
+        if durable.position <= len {
+            tail.jump(durable.position, durable.durable_end);
+        }
+        Ok(())
+    }
+
+    /// The last durable batch must be the one that the checkpoint speaks of, and whole.
+    fn check_last_batch(
+        &self,
+        seen: &Seen,
+        file: &dyn SegmentFile,
+        end: u64,
+    ) -> io::Result<Option<(u64, i64, String)>> {
+        let (Some((last, base_offset)), Some(expected)) = (seen.last, self.durable.last_batch) else {
+            return Ok(None);
+        };
+        if last != expected {
+            let reason = "the last batch is not the one that the checkpoint speaks of".to_owned();
+            return Ok(Some((last.position, base_offset, reason)));
+        }
+        let mut scanner = BatchScanner::new(file, Depth::Whole, last.position, end, base_offset);
+        Ok(match scanner.step()? {
+            Step::Bad { position, next_offset, reason } => Some((position, next_offset, reason)),
+            Step::Batch { .. } | Step::End => None,
+        })
+    }
+
+    /// Takes a walked segment into the log.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one segment, on their way into it")]
+    fn take(
+        &mut self,
+        base: i64,
+        file: Arc<dyn SegmentFile>,
+        tail: IndexTail,
+        seen: &Seen,
+        (start, end): (u64, u64),
+        reserved: u64,
+        active: bool,
+    ) -> io::Result<()> {
+        let interval = self.config.index_interval_bytes;
+        let rule = tail.rule.clone();
+        let mut first = BatchScanner::new(&*file, Depth::Headers, 0, end, base);
+        let first_timestamp = match first.step()? {
+            Step::Batch { batch, .. } => Some(batch.max_timestamp()),
+            Step::End | Step::Bad { .. } => None,
+        };
+        let data = SegmentData::new(Arc::clone(&file), tail, start);
+        if !active {
+            data.seal(end);
+        }
+        let segment = Segment::opened(self.dir, base, interval, data);
+        if !active {
+            self.unindexed.push(Arc::clone(&segment));
+        }
+        self.newest = Some(Tail {
+            segment: Arc::clone(&segment),
+            file,
+            rule,
+            reserved_bytes: reserved,
+            last_batch: seen.last.map(|(last, _)| last),
+            first_timestamp,
+            first_append_ms: None,
+        });
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    /// Takes segments out of the log that begin past its end: what they were to follow is torn.
+    fn quarantine_segments(&mut self, bases: &[i64]) -> io::Result<()> {
+        let storage = &*self.dir.storage;
+        for &base in bases {
+            let path = self.dir.segment_file(base, LOG_SUFFIX);
+            let file = storage.open_segment(&path, 0, false)?;
+            let data_end = end_of_data(&*file, 0, file.published())?;
+            if data_end > 0 {
+                let kept = quarantine::keep(storage, &*file, 0, data_end)?;
+                tracing::warn!(file = path, bytes = data_end, kept, "segment behind a torn tail removed");
+                self.report.truncated_bytes += data_end;
+                self.report.quarantined.push(kept);
+            }
+            storage.remove_file(&path)?;
+            for suffix in [OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+                let index = self.dir.segment_file(base, suffix);
+                if storage.exists(&index)? {
+                    storage.remove_file(&index)?;
+                }
+            }
+        }
+        if !bases.is_empty() {
+            // A name that came back after a power cut would stand in the way of a new segment.
+            storage.sync_dir(&self.dir.path).inspect_err(|error| self.poison_unless_exhausted(error))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the log together, and reads again what the producers' state needs.
+    fn finish(mut self, checkpoint_file: Option<CheckpointFile>, path: &str) -> io::Result<Recovered> {
+        let tail = self.newest.take().expect("a log has an active segment, by creation or by scan");
+        let segments = Segments::new(std::mem::take(&mut self.segments));
+        // With damage the log may end before what is known to have been durable, and goes on past it.
+        let log_end = self.next_offset.max(self.durable.durable_end);
+        let log_start = self.durable.log_start;
+        let bounds = Bounds {
+            watermarks: Watermarks::new(log_start, log_end, log_end, log_end),
+            high_watermark: self.end,
+            log_end: self.end,
+        };
+        self.finish_epochs(&segments, log_start, log_end)?;
+        let (producers, last_snapshot) = self.finish_producers(&segments, log_start, log_end)?;
+
+        let last_batch = tail.last_batch;
+        let (checkpoint_file, checkpointed) = match checkpoint_file {
+            Some(file) => (file, (self.durable.durable_end, self.durable.log_start)),
+            None => {
+                let first = super::flush::checkpoint_of(&bounds, last_batch);
+                let file = CheckpointFile::create(&*self.dir.storage, path, &first)
+                    .inspect_err(|error| self.poison_unless_exhausted(error))?;
+                (file, (log_end, log_start))
+            }
+        };
+        self.report.segments = segments.as_slice().len();
+        if self.report.scanned_bytes > 0 || self.report.truncated_bytes > 0 {
+            tracing::info!(
+                partition = &*self.dir.path,
+                scanned_bytes = self.report.scanned_bytes,
+                truncated_bytes = self.report.truncated_bytes,
+                log_start,
+                log_end,
+                "recovered what was written past the checkpoint"
+            );
+        }
+        Ok(Recovered {
+            segments,
+            tail,
+            bounds,
+            last_batch,
+            epochs: self.epochs,
+            producers,
+            last_snapshot,
+            unindexed: self.unindexed,
+            checkpoint_file,
+            checkpointed,
+            report: self.report,
+        })
+    }
+
+    fn finish_epochs(&mut self, segments: &Segments, log_start: i64, log_end: i64) -> io::Result<()> {
+        let mut changed = self.epochs_damaged;
+        if self.epochs_damaged {
+            tracing::warn!(
+                partition = &*self.dir.path,
+                "leader epochs are damaged and made anew from the log"
+            );
+            let mut epochs = LeaderEpochs::default();
+            for_each_header(segments, log_start, self.end, &mut |batch| {
+                epochs.begin(batch.partition_leader_epoch(), batch.base_offset());
+            })?;
+            self.epochs = epochs;
+        }
+        changed |= self.epochs.truncate_end(log_end);
+        changed |= self.epochs.truncate_start(log_start);
+        if changed && self.report.corruption.is_none() {
+            self.epochs
+                .save(&*self.dir.storage, &self.dir.file(LEADER_EPOCHS_FILE))
+                .inspect_err(|error| self.poison_unless_exhausted(error))?;
+        }
+        Ok(())
+    }
+
+    fn finish_producers(
+        &mut self,
+        segments: &Segments,
+        log_start: i64,
+        log_end: i64,
+    ) -> io::Result<(ProducerStates, i64)> {
+        let (mut producers, snapshot) = producer_snapshot::load(self.dir, log_end)?;
+        // Whoever is read back counts as heard of now: records may be about any time.
+        let now_ms = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        let mut replayed = 0;
+        for_each_header(segments, snapshot.max(log_start), self.end, &mut |batch| {
+            replayed += 1;
+            if batch.producer_id() < 0 {
+                return;
+            }
+            let by_broker = batch.attributes().timestamp_type() == TimestampType::LogAppendTime;
+            producers.update(
+                batch.producer_id(),
+                batch.producer_epoch(),
+                ProducerBatch {
+                    first_sequence: batch.base_sequence(),
+                    last_sequence: batch.last_sequence(),
+                    base_offset: batch.base_offset(),
+                    last_offset: batch.last_offset(),
+                    timestamp: if by_broker { batch.max_timestamp() } else { now_ms },
+                },
+            );
+        })?;
+        self.report.replayed_batches = replayed;
+        Ok((producers, snapshot))
+    }
+
+    /// Notes damage below the checkpoint; the first of it counts.
+    fn corrupt(&mut self, base: i64, position: u64, offset: i64, reason: String) {
+        let file = self.dir.segment_file(base, LOG_SUFFIX);
+        let corruption = Corruption { file, position, offset, reason };
+        tracing::error!(%corruption, "durable data is damaged; nothing is cut");
+        self.report.corruption.get_or_insert(corruption);
+    }
+
+    fn poison_unless_exhausted(&self, error: &io::Error) {
+        if !super::append::is_exhaustion(error) {
+            self.health.poison(format!("{}: {error}", self.dir.path));
+        }
+    }
+}
+
+/// Blocks behind the first segment of a new log, in bytes.
+const FIRST_ALLOCATION_BYTES: u64 = 64 << 10;
+
+/// Shows the headers of all batches from the one that holds `from` on. A damaged place ends its
+/// segment.
+fn for_each_header(
+    segments: &Segments,
+    from: i64,
+    end: LogPosition,
+    visit: &mut dyn FnMut(&RecordBatch<'_>),
+) -> io::Result<()> {
+    for (index, segment) in segments.as_slice().iter().enumerate() {
+        let end_offset = segments.end_offset(index);
+        if end_offset.is_some_and(|end_offset| end_offset <= from) {
+            continue;
+        }
+        let Ok(segment_end) = segment.end_position(end_offset, end) else { continue };
+        let data = segment.loaded();
+        let relative = u32::try_from(from - segment.base_offset()).unwrap_or(0);
+        let (position, offset) = match data.offsets.lookup(relative) {
+            Some(entry) => {
+                (u64::from(entry.position), segment.base_offset() + i64::from(entry.relative_offset))
+            }
+            None => (0, segment.base_offset()),
+        };
+        let mut scanner = BatchScanner::new(&*data.file, Depth::Headers, position, segment_end, offset);
+        while let Step::Batch { batch, .. } = scanner.step()? {
+            if batch.last_offset() >= from {
+                visit(&batch);
+            }
+        }
+    }
+    Ok(())
+}
