@@ -17,16 +17,21 @@ use uuid::Uuid;
 
 use crate::storage::{LockError, Storage, StorageLock, TEMPORARY_SUFFIX};
 
+use super::append::is_exhaustion;
 use super::clean_shutdown::CleanShutdown;
+use super::config::LogConfig;
+use super::error::OpenError;
 use super::health::DirHealth;
 use super::identity::{DIRECTORY_FORMAT, DirectoryIdentity, PartitionIdentity};
+use super::partition_log::PartitionLog;
+use super::recovery::RecoveryReport;
+use super::segment::DELETED_SUFFIX;
 
 const LOCK_FILE: &str = "LOCK";
 const META_FILE: &str = "meta.json";
 const CLEAN_SHUTDOWN_FILE: &str = "clean-shutdown";
 const TOPICS_DIR: &str = "topics";
 const PARTITION_FILE: &str = "partition.json";
-const DELETED_SUFFIX: &str = ".deleted";
 
 /// What is asked of a directory that is opened.
 #[derive(Clone, Debug)]
@@ -108,6 +113,9 @@ pub enum LogDirError {
         /// The topic that it belongs to.
         found: Uuid,
     },
+    /// A partition's log could not be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
     /// A file could not be read, written or synced.
     #[error("{path}: {source}")]
     Storage {
@@ -204,42 +212,43 @@ impl LogDir {
         Ok(found)
     }
 
-    /// The path of a partition's directory.
-    pub fn partition_path(&self, partition: &PartitionIdentity) -> String {
-        format!("{TOPICS_DIR}/{}", partition.directory_name())
-    }
-
-    /// Makes the directory of a partition, durable on return, with nothing in it but its identity.
-    /// Does nothing if it is there.
+    /// Creates a partition with an empty log, durable on return. One that is there already is opened:
+    /// a creation that a crash interrupted is finished by repeating it.
     ///
     /// # Errors
     /// If the name is not valid, if another topic's partition has it, or of the disk.
-    pub fn create_partition_dir(&self, partition: &PartitionIdentity) -> Result<String, LogDirError> {
-        if !partition.is_valid() {
-            let PartitionIdentity { topic, partition, .. } = partition.clone();
-            return Err(LogDirError::InvalidName { topic, partition });
-        }
+    pub fn create_partition(
+        &self,
+        partition: &PartitionIdentity,
+        config: LogConfig,
+    ) -> Result<PartitionLog, LogDirError> {
+        let path = self.create_partition_dir(partition)?;
+        Ok(PartitionLog::create(Arc::clone(&self.storage), &path, Arc::clone(&self.health), config)?)
+    }
+
+    /// Opens a partition that [`partitions`](LogDir::partitions) has found, recovering what the last
+    /// process left undone.
+    ///
+    /// # Errors
+    /// Of the disk, see [`PartitionLog::open`].
+    pub fn open_partition(
+        &self,
+        partition: &PartitionIdentity,
+        config: LogConfig,
+    ) -> Result<(PartitionLog, RecoveryReport), LogDirError> {
         let path = self.partition_path(partition);
-        match self.read_partition(&partition.directory_name()) {
-            Ok(found) if found == *partition => {
-                // Made by a process that may not have lived to sync the names.
-                let synced = self.storage.sync_dir(&path).and_then(|()| self.storage.sync_dir(TOPICS_DIR));
-                return synced.map(|()| path.clone()).map_err(LogDirError::at(&path));
-            }
-            Ok(found) => {
-                return Err(LogDirError::PartitionExists { directory: path, found: found.topic_id });
-            }
-            // None yet, or one whose creation a crash has interrupted.
-            Err(LogDirError::Damaged { .. }) => {}
-            Err(error) => return Err(error),
+        let storage = Arc::clone(&self.storage);
+        let (log, report) = PartitionLog::open(storage, &path, Arc::clone(&self.health), config)?;
+        let log_end = log.watermarks().log_end();
+        if let Some(noted) = self.clean_log_end(partition).filter(|&noted| noted != log_end) {
+            tracing::error!(
+                path,
+                log_end,
+                noted,
+                "the log does not end where it ended at the clean shutdown"
+            );
         }
-        let file = format!("{path}/{PARTITION_FILE}");
-        self.storage
-            .create_dir_all(&path)
-            .and_then(|()| self.storage.write_atomic(&file, &to_json(partition)))
-            .and_then(|()| self.storage.sync_dir(TOPICS_DIR))
-            .map_err(LogDirError::at(&path))?;
-        Ok(path)
+        Ok((log, report))
     }
 
     /// Removes a partition with all its data, for good once this returns. Whoever reads from it keeps
@@ -255,12 +264,12 @@ impl LogDir {
             format!("{TOPICS_DIR}/{}-{}{DELETED_SUFFIX}", partition.topic_id.simple(), partition.partition);
         match self.storage.rename(&path, &deleted) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed.map_err(LogDirError::at(&path))?,
+            renamed => self.written(&path, renamed)?,
         }
         // Durable before anything in it goes: after a crash the partition is whole or has the name
         // that says it is not.
-        self.storage.sync_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))?;
-        self.storage.remove_dir_all(&deleted).map_err(LogDirError::at(&deleted))
+        self.written(TOPICS_DIR, self.storage.sync_dir(TOPICS_DIR))?;
+        self.written(&deleted, self.storage.remove_dir_all(&deleted))
     }
 
     /// Leaves the note that everything is on disk. Every partition has been flushed and closed.
@@ -272,9 +281,49 @@ impl LogDir {
             let source = io::Error::other(format!("the log directory is offline: {reason}"));
             return Err(LogDirError::Storage { path: CLEAN_SHUTDOWN_FILE.into(), source });
         }
-        self.storage
-            .write_atomic(CLEAN_SHUTDOWN_FILE, clean.encode().as_bytes())
-            .map_err(LogDirError::at(CLEAN_SHUTDOWN_FILE))
+        let written = self.storage.write_atomic(CLEAN_SHUTDOWN_FILE, clean.encode().as_bytes());
+        self.written(CLEAN_SHUTDOWN_FILE, written)
+    }
+
+    /// The path of a partition's directory.
+    fn partition_path(&self, partition: &PartitionIdentity) -> String {
+        format!("{TOPICS_DIR}/{}", partition.directory_name())
+    }
+
+    /// Makes the directory of a partition, durable on return, with nothing in it but its identity.
+    fn create_partition_dir(&self, partition: &PartitionIdentity) -> Result<String, LogDirError> {
+        if !partition.is_valid() {
+            let PartitionIdentity { topic, partition, .. } = partition.clone();
+            return Err(LogDirError::InvalidName { topic, partition });
+        }
+        let path = self.partition_path(partition);
+        let file = format!("{path}/{PARTITION_FILE}");
+        let made = match self.read_partition(&partition.directory_name()) {
+            // Made by a process that may not have lived to sync its name.
+            Ok(found) if found == *partition => self.storage.sync_dir(&path),
+            Ok(found) => {
+                return Err(LogDirError::PartitionExists { directory: path, found: found.topic_id });
+            }
+            // None yet, or one whose creation a crash has interrupted.
+            Err(LogDirError::Damaged { .. }) => self
+                .storage
+                .create_dir_all(&path)
+                .and_then(|()| self.storage.write_atomic(&file, &to_json(partition))),
+            Err(error) => return Err(error),
+        };
+        self.written(&path, made.and_then(|()| self.storage.sync_dir(TOPICS_DIR)))?;
+        Ok(path)
+    }
+
+    /// Says where an error belongs. Room that is lacking is nothing worse; any other error may have
+    /// been a sync's, and takes the directory offline.
+    fn written(&self, path: &str, done: io::Result<()>) -> Result<(), LogDirError> {
+        done.map_err(|source| {
+            if !is_exhaustion(&source) {
+                self.health.poison(format!("{path}: {source}"));
+            }
+            LogDirError::Storage { path: path.to_owned(), source }
+        })
     }
 
     fn read_partition(&self, directory: &str) -> Result<PartitionIdentity, LogDirError> {

@@ -52,10 +52,11 @@ fn one_process_at_a_time() {
 fn partitions_are_found_with_their_identity() {
     let dir = temporary();
     let log_dir = LogDir::open(storage(&dir), &OPTIONS).expect("new");
-    let path = log_dir.create_partition_dir(&orders(5)).expect("room");
-    assert_eq!(path, "topics/orders-3");
-    assert_eq!(log_dir.create_partition_dir(&orders(5)).expect("there"), path);
-    let error = log_dir.create_partition_dir(&orders(6)).unwrap_err();
+    let config = LogConfig::default;
+    log_dir.create_partition(&orders(5), config()).expect("room");
+    assert!(log_dir.storage().exists("topics/orders-3/partition.json").expect("readable"));
+    log_dir.create_partition(&orders(5), config()).expect("there");
+    let error = log_dir.create_partition(&orders(6), config()).unwrap_err();
     assert!(matches!(error, LogDirError::PartitionExists { .. }), "{error}");
     let error =
         log_dir.create_partition_dir(&PartitionIdentity { topic: "../x".into(), ..orders(7) }).unwrap_err();
@@ -76,11 +77,11 @@ fn partitions_are_found_with_their_identity() {
 fn a_deleted_partition_is_gone_and_its_name_is_free() {
     let dir = temporary();
     let log_dir = LogDir::open(storage(&dir), &OPTIONS).expect("new");
-    log_dir.create_partition_dir(&orders(5)).expect("room");
+    log_dir.create_partition(&orders(5), LogConfig::default()).expect("room");
     log_dir.delete_partition(&orders(5)).expect("there");
     log_dir.delete_partition(&orders(5)).expect("gone is gone");
     assert!(log_dir.storage().list_dir("topics").expect("there").is_empty());
-    log_dir.create_partition_dir(&orders(6)).expect("free");
+    log_dir.create_partition(&orders(6), LogConfig::default()).expect("free");
     // As if the process had died on the way.
     log_dir.storage().rename("topics/orders-3", "topics/0-3.deleted").expect("there");
     log_dir.storage().write_synced("catalog.json.tmp", b"half").expect("room");
@@ -118,7 +119,7 @@ fn a_directory_that_went_offline_is_never_clean() {
 fn partitions_without_an_owner_are_not_taken_over() {
     let dir = temporary();
     let log_dir = LogDir::open(storage(&dir), &OPTIONS).expect("new");
-    log_dir.create_partition_dir(&orders(5)).expect("room");
+    log_dir.create_partition(&orders(5), LogConfig::default()).expect("room");
     log_dir.storage().remove_file(META_FILE).expect("there");
     drop(log_dir);
     let error = LogDir::open(storage(&dir), &OPTIONS).unwrap_err();

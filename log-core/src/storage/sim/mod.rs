@@ -72,6 +72,12 @@ impl SimStorage {
         self.disk.lock().fail_sync = Some(sync);
     }
 
+    /// Whether the sync that was to fail has done so.
+    pub fn has_failed_sync(&self) -> bool {
+        let disk = self.disk.lock();
+        disk.fail_sync.is_some_and(|sync| sync < disk.syncs)
+    }
+
     /// Limits the disk to so many bytes of 4 KiB blocks; ENOSPC past that.
     pub fn set_capacity(&self, bytes: u64) {
         self.disk.lock().capacity = bytes;
