@@ -276,7 +276,7 @@ impl LogDir {
     ///
     /// # Errors
     /// Of the disk, and `Other` if the directory is offline: then not everything is on disk.
-    pub fn close_clean(self, clean: &CleanShutdown) -> Result<(), LogDirError> {
+    pub fn close_clean(&self, clean: &CleanShutdown) -> Result<(), LogDirError> {
         if let Some(reason) = self.health.reason() {
             let source = io::Error::other(format!("the log directory is offline: {reason}"));
             return Err(LogDirError::Storage { path: CLEAN_SHUTDOWN_FILE.into(), source });
