@@ -1,28 +1,40 @@
 //! The composition root: what is started, in what order, and how it stops.
 //!
-//! Start: bind (so that a port in use is known before a file is touched), listen. Stop: no more connections, answer
-//! what is in flight.
+//! Start: bind (a port in use is known before a file is touched), lock and open the data directory, recover the
+//! partitions, start what runs beside requests, accept. Stop: accept no more, answer what is in flight, stop what runs
+//! beside requests, sync and close every log, write the clean marker last.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use log_core::log::{CleanShutdown, LogDir, LogDirError, LogDirOptions};
+use log_core::storage::{MmapStorage, Storage};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{BrokerConfig, ConfigError};
+use crate::config::{BrokerConfig, ConfigError, WriteMode};
 use crate::handler::Context;
+use crate::housekeeping::Housekeeping;
 use crate::metrics::Metrics;
 use crate::net::Listener;
+use crate::partition::{Checkpointer, FetchSessions, Flusher, Registry};
+use crate::space::Space;
+use crate::topic::{Catalog, CatalogError, TopicManager};
 
 /// A running broker. Any number of them live in one process, each in its own directory.
 ///
-/// Must be started within a tokio runtime with at least one worker thread.
+/// Must be started within a tokio runtime with at least one worker thread. Dropping it without
+/// [`shutdown`](Broker::shutdown) is what a crash is: the next start recovers.
 pub struct Broker {
     context: Arc<Context>,
     kafka_addr: SocketAddr,
-    tasks: TaskTracker,
+    connections: TaskTracker,
+    background: TaskTracker,
+    flusher: Arc<Flusher>,
+    checkpointer: Arc<Checkpointer>,
 }
 
 /// Why a broker does not start. The messages say what to do.
@@ -51,12 +63,45 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The data directory cannot be made or written to.
+    #[error("cannot use the data directory {}: {source}; it has to be writable, choose it with --data-dir DIR", .path.display())]
+    DataDir {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data directory cannot be opened: locked by another process, of another cluster, damaged.
+    #[error("cannot open the data directory {}: {source}", .path.display())]
+    LogDir {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        source: LogDirError,
+    },
+    /// A partition's log cannot be opened.
+    #[error("cannot open a partition's log: {0}")]
+    Partition(#[from] LogDirError),
+    /// The catalog cannot be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// There are partitions and no catalog that says what they are.
+    #[error(
+        "the data directory {} holds partitions but no catalog.json; restore that file from a backup, nothing was \
+         changed",
+        .0.display()
+    )]
+    CatalogMissing(PathBuf),
+    /// The system has no thread to give.
+    #[error("cannot start threads: {0}")]
+    Threads(io::Error),
 }
 
 fn bind_hint(error: &io::Error, setting: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "; another process, perhaps another broker, has this port. Stop it, or choose another with --{setting} HOST:PORT"
+            "; another process, perhaps another broker, has this port. Stop it, or choose another with \
+             --{setting} HOST:PORT"
         ),
         io::ErrorKind::PermissionDenied => {
             "; ports below 1024 need privileges, choose a higher one".to_owned()
@@ -78,16 +123,49 @@ impl Broker {
         let listener = bind("listen", &config.listen, Listener::bind)?;
         let kafka_addr = listener.address();
         let (advertised_host, advertised_port) = advertised(&config, kafka_addr)?;
+        let metrics = Arc::new(Metrics::new());
+        let config = Arc::new(config);
+
+        let opening = Opening { config: config.clone(), metrics: metrics.clone() };
+        let opened = match tokio::task::spawn_blocking(move || opening.run()).await {
+            Ok(opened) => opened?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let shutdown = CancellationToken::new();
+        let background = TaskTracker::new();
+        let space = Arc::new(Space::new(config.clone(), metrics.clone()));
+        let housekeeping = Housekeeping {
+            config: config.clone(),
+            metrics: metrics.clone(),
+            partitions: opened.partitions.clone(),
+            space: space.clone(),
+            storage: opened.storage,
+        };
+        background.spawn(housekeeping.run(shutdown.clone()));
         let context = Arc::new(Context {
-            config: Arc::new(config),
-            metrics: Arc::new(Metrics::new()),
+            cluster_id: opened.log_dir.cluster_id().to_owned(),
             advertised_host,
             advertised_port,
-            shutdown: CancellationToken::new(),
+            log_dir: opened.log_dir,
+            catalog: opened.topics.catalog().clone(),
+            topics: opened.topics,
+            partitions: opened.partitions,
+            fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
+            space,
+            shutdown,
+            metrics,
+            config,
         });
-        let tasks = TaskTracker::new();
-        tokio::spawn(listener.run(context.clone(), tasks.clone()));
-        Ok(Broker { context, kafka_addr, tasks })
+        let connections = TaskTracker::new();
+        background.spawn(listener.run(context.clone(), connections.clone()));
+        Ok(Broker {
+            context,
+            kafka_addr,
+            connections,
+            background,
+            flusher: opened.flusher,
+            checkpointer: opened.checkpointer,
+        })
     }
 
     /// The address that Kafka clients connect to, with the port that was chosen for port 0.
@@ -100,14 +178,108 @@ impl Broker {
         &self.context
     }
 
-    /// Stops: accepts no more, answers what is in flight (for `shutdown_wait_ms` at most).
+    /// Stops: accepts no more, answers what is in flight (for `shutdown_wait_ms` at most), makes everything durable,
+    /// and leaves the marker that spares the next start a recovery.
     pub async fn shutdown(self) {
-        self.context.shutdown.cancel();
-        self.tasks.close();
-        let wait = Duration::from_millis(self.context.config.shutdown_wait_ms);
-        if tokio::time::timeout(wait, self.tasks.wait()).await.is_err() {
-            tracing::warn!(connections = self.tasks.len(), "gave up waiting for requests in flight");
+        let context = self.context;
+        context.shutdown.cancel();
+        self.connections.close();
+        self.background.close();
+        let wait = Duration::from_millis(context.config.shutdown_wait_ms);
+        if tokio::time::timeout(wait, self.connections.wait()).await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "gave up waiting for requests in flight");
         }
+        self.background.wait().await;
+        let (flusher, checkpointer) = (self.flusher, self.checkpointer);
+        let closed = tokio::task::spawn_blocking(move || {
+            flusher.stop();
+            checkpointer.stop();
+            close_logs(&context)
+        });
+        match closed.await {
+            Ok(true) => tracing::info!("stopped cleanly"),
+            Ok(false) => tracing::error!("stopped, and not cleanly: the next start recovers"),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}
+
+/// Closes every log and, if all of them are, writes the clean marker. Blocks.
+fn close_logs(context: &Context) -> bool {
+    let mut clean = true;
+    let mut note = CleanShutdown::default();
+    for partition in context.partitions.all() {
+        let mut log = partition.log();
+        let closed = log.close();
+        note.add(format!("{}-{}", partition.topic(), partition.index()), log.watermarks().log_end());
+        drop(log);
+        partition.close();
+        if let Err(error) = closed {
+            tracing::error!(?partition, %error, "cannot close a log");
+            clean = false;
+        }
+    }
+    if clean && let Err(error) = context.log_dir.close_clean(&note) {
+        tracing::error!(%error, "cannot write the clean marker");
+        clean = false;
+    }
+    clean
+}
+
+/// What has to be opened before requests can be served. Reading logs blocks.
+struct Opening {
+    config: Arc<BrokerConfig>,
+    metrics: Arc<Metrics>,
+}
+
+struct Opened {
+    storage: Arc<dyn Storage>,
+    log_dir: Arc<LogDir>,
+    partitions: Arc<Registry>,
+    topics: Arc<TopicManager>,
+    flusher: Arc<Flusher>,
+    checkpointer: Arc<Checkpointer>,
+}
+
+impl Opening {
+    fn run(self) -> Result<Opened, StartError> {
+        let path = &self.config.data_dir;
+        let data_dir = |source| StartError::DataDir { path: path.clone(), source };
+        std::fs::create_dir_all(path).map_err(data_dir)?;
+        let mode = match self.config.write_mode {
+            WriteMode::Mapped => log_core::storage::WriteMode::Mapped,
+            WriteMode::Pwrite => log_core::storage::WriteMode::Pwrite,
+        };
+        let storage: Arc<dyn Storage> = Arc::new(MmapStorage::open(path, mode).map_err(data_dir)?);
+        let options = LogDirOptions { node_id: self.config.node_id, cluster_id: None };
+        let log_dir_error = |source| StartError::LogDir { path: path.clone(), source };
+        let log_dir = Arc::new(LogDir::open(storage.clone(), &options).map_err(log_dir_error)?);
+        let catalog = match Catalog::open(storage.clone())? {
+            Some(catalog) => catalog,
+            None if log_dir.partitions().map_err(log_dir_error)?.partitions.is_empty() => {
+                Catalog::create(storage.clone())?
+            }
+            None => return Err(StartError::CatalogMissing(path.clone())),
+        };
+        let checkpointer = Checkpointer::start(Duration::from_millis(self.config.checkpoint_interval_ms))
+            .map_err(StartError::Threads)?;
+        let flusher = Flusher::start(
+            self.config.flush_threads,
+            Duration::from_millis(self.config.flush_linger_ms),
+            log_dir.health().clone(),
+            checkpointer.clone(),
+            self.metrics.clone(),
+        )
+        .map_err(StartError::Threads)?;
+        let partitions = Arc::new(Registry::default());
+        let topics = TopicManager::open(
+            self.config.clone(),
+            log_dir.clone(),
+            Arc::new(catalog),
+            partitions.clone(),
+            flusher.clone(),
+        )?;
+        Ok(Opened { storage, log_dir, partitions, topics: Arc::new(topics), flusher, checkpointer })
     }
 }
 

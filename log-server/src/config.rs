@@ -110,8 +110,6 @@ settings! {
     checkpoint_interval_ms: u64 = 100;
     /// Milliseconds between two passes of retention and other housekeeping [default: 10000]
     housekeeping_interval_ms: u64 = 10 * SECOND_MS;
-    /// Milliseconds after which an idle idempotent producer is forgotten [default: 86400000]
-    producer_expiry_ms: u64 = DAY_MS;
     /// Free bytes below which an alarm is raised; 0 takes twice the hard limit [default: 0]
     disk_free_soft_bytes: u64 = 0;
     /// Free bytes below which produce is answered with a retriable error; 0 takes the larger of 5 % of the disk and

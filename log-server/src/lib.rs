@@ -20,11 +20,19 @@ pub mod coordinator;
 #[cfg(feature = "broker")]
 pub mod handler;
 #[cfg(feature = "broker")]
+mod housekeeping;
+#[cfg(feature = "broker")]
 pub mod metrics;
 #[cfg(feature = "broker")]
 pub mod net;
 #[cfg(feature = "broker")]
+pub mod partition;
+#[cfg(feature = "broker")]
 pub mod runtime;
+#[cfg(feature = "broker")]
+pub mod space;
+#[cfg(feature = "broker")]
+pub mod topic;
 
 #[cfg(feature = "broker")]
 pub use broker::Broker;

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use log_core::log::LogDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrokerConfig;
 use crate::metrics::Metrics;
+use crate::partition::{FetchSessions, Registry};
+use crate::space::Space;
+use crate::topic::{Catalog, TopicManager};
 
 /// The broker as its handlers see it. Built once by [`Broker`](crate::Broker), shared by every connection.
 pub struct Context {
@@ -13,10 +17,24 @@ pub struct Context {
     pub config: Arc<BrokerConfig>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The cluster's id, fixed when the data directory was made.
+    pub cluster_id: String,
     /// The host that clients are told to connect to.
     pub advertised_host: String,
     /// The port that clients are told to connect to.
     pub advertised_port: u16,
+    /// The data directory: its identity and its health.
+    pub log_dir: Arc<LogDir>,
+    /// Which topics there are.
+    pub catalog: Arc<Catalog>,
+    /// Changes which topics there are.
+    pub topics: Arc<TopicManager>,
+    /// The partitions that are served.
+    pub partitions: Arc<Registry>,
+    /// Incremental fetch sessions.
+    pub fetch_sessions: FetchSessions,
+    /// Whether the disk has room for more.
+    pub space: Arc<Space>,
     /// Cancelled when the broker begins to stop: waits end early with what there is.
     pub shutdown: CancellationToken,
 }

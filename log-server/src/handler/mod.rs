@@ -16,6 +16,10 @@
 mod context;
 mod request;
 
+mod k00_produce;
+mod k01_fetch;
+mod k02_list_offsets;
+mod k03_metadata;
 mod k18_api_versions;
 
 pub(crate) use k18_api_versions::unsupported_version;
@@ -25,7 +29,9 @@ pub use request::{ConnectionInfo, Frame, Refusal, Reply, Request};
 
 use std::sync::Arc;
 
-use log_core::wire::ApiKey;
+use log_core::wire::{ApiKey, ErrorCode};
+
+use crate::partition::LEADER_EPOCH;
 
 /// Declares which handler serves which API, see the module's documentation.
 macro_rules! dispatch_table {
@@ -66,7 +72,21 @@ macro_rules! dispatch_table {
 }
 
 dispatch_table! {
+    raw Produce => k00_produce;
+    raw Fetch => k01_fetch;
+    now ListOffsets => k02_list_offsets;
+    now Metadata => k03_metadata;
     now ApiVersions => k18_api_versions;
+}
+
+/// What is wrong with the leader epoch that a client believes in (KIP-320); -1 stands for none.
+fn leader_epoch_error(epoch: i32) -> Option<ErrorCode> {
+    match epoch {
+        ..0 => None,
+        _ if epoch < LEADER_EPOCH => Some(ErrorCode::FencedLeaderEpoch),
+        _ if epoch > LEADER_EPOCH => Some(ErrorCode::UnknownLeaderEpoch),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -79,28 +79,6 @@ impl Request {
             .map_err(|error| Refusal::new(format!("answer: {error}")))?;
         self.frame(vec![body])
     }
-
-    /// A request as tests of handlers make them: from nowhere, without a body.
-    #[cfg(test)]
-    pub(crate) fn for_test(api: ApiKey, version: i16) -> Self {
-        assert!(api.served().contains(version), "{api} {version} is not served");
-        Request {
-            api,
-            header: RequestHeader {
-                api_key: api.code(),
-                api_version: version,
-                correlation_id: 1,
-                client_id: Some("test".into()),
-            },
-            body: Bytes::new(),
-            connection: Arc::new(ConnectionInfo {
-                id: 0,
-                peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-                software: OnceLock::new(),
-            }),
-            received_at: Instant::now(),
-        }
-    }
 }
 
 /// Why a connection is closed instead of answered.

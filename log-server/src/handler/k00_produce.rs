@@ -1,0 +1,281 @@
+//! Produce (0), versions 0 to 13: appends record batches.
+//!
+//! - acks=0: no answer; an error closes the connection, which is how the producer learns of it. acks=1: answered
+//!   after the append. acks=-1: answered once the batch is on disk, or with REQUEST_TIMED_OUT after `timeout_ms`
+//!   (the batch stays in the log then). Anything else: INVALID_REQUIRED_ACKS.
+//! - Versions 0 to 2 carry message formats that are refused (UNSUPPORTED_FOR_MESSAGE_FORMAT). They are advertised
+//!   because librdkafka 2.0 concludes from a minimum of 3 that no compression is supported (KAFKA-18659).
+//! - Topics by id from version 13 on; an unknown id is UNKNOWN_TOPIC_ID.
+//! - One batch a partition. It is checked before any lock is taken, then appended under the partition's lock, in the
+//!   order of the requests on a connection: idempotent producers with several requests in flight rely on that.
+//! - INVALID_RECORD and INVALID_TIMESTAMP name the records at fault (version 8 and later).
+//! - No transactions yet: a transactional batch is INVALID_TXN_STATE.
+//! - Less free space than the hard limit: KAFKA_STORAGE_ERROR, which clients retry.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log_core::log::{AppendError, LogConfig, SequenceError};
+use log_core::record::{
+    ProduceErrorKind, ProduceRejection, ProducedBatch, ValidateOptions, validate_produced,
+};
+use log_core::wire::produce::{
+    ProducePartition, ProducePartitionResponse, ProduceTopicResponse, RecordError,
+};
+use log_core::wire::{ErrorCode, ProduceRequest, ProduceResponse, TopicRef};
+
+use super::{Context, Refusal, Reply, Request};
+use crate::partition::Partition;
+use crate::topic::name;
+
+/// The first version whose records are in format v2.
+const RECORD_BATCHES_SINCE: i16 = 3;
+
+/// A batch that was appended and has to be on disk before the answer.
+struct Undurable {
+    partition: Arc<Partition>,
+    /// The offset after the batch.
+    end: i64,
+    /// Where its answer is: topic and partition within the response.
+    at: (usize, usize),
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// A body that is not a Produce request, and any failure with acks=0.
+pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Reply, Refusal> {
+    let body = std::mem::take(&mut request.body);
+    let message = ProduceRequest::decode(body, request.version()).map_err(Refusal::new)?;
+    let acks = message.acks;
+    let timeout = Duration::from_millis(message.timeout_ms.max(0) as u64);
+    let mut undurable = Vec::new();
+    let response = append_all(context, &request, message, &mut undurable);
+    for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
+        if partition.error_code != 0 {
+            let error = ErrorCode::from_code(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);
+            context.metrics.error_answered(request.api, error.name());
+            if acks == 0 {
+                let why = partition.error_message.as_deref().unwrap_or_default();
+                return Err(Refusal::new(format!("acks=0 and {}: {why}", error.name())));
+            }
+        }
+    }
+    if acks == 0 {
+        return Ok(Reply::None);
+    }
+    if acks == 1 || undurable.is_empty() {
+        return Ok(encode(&request, &response).into());
+    }
+    let deadline = tokio::time::Instant::from_std(request.received_at) + timeout;
+    let context = context.clone();
+    Ok(Reply::Pending(Box::pin(async move {
+        let response = wait_durable(&context, response, undurable, deadline).await;
+        encode(&request, &response)
+    })))
+}
+
+fn encode(request: &Request, response: &ProduceResponse) -> Result<super::Frame, Refusal> {
+    let body =
+        response.encode(request.version()).map_err(|error| Refusal::new(format!("answer: {error}")))?;
+    request.frame(body)
+}
+
+/// Appends every batch of a request, and lists in `undurable` what acks=-1 has to wait for.
+fn append_all(
+    context: &Context,
+    request: &Request,
+    message: ProduceRequest,
+    undurable: &mut Vec<Undurable>,
+) -> ProduceResponse {
+    let refused = refuse_all(context, request, &message);
+    let now_ms = now_ms();
+    let mut response = ProduceResponse::default();
+    for topic in message.topics {
+        let partitions = context.partitions.resolve(&topic.topic);
+        let mut answers = Vec::with_capacity(topic.partitions.len());
+        for wanted in topic.partitions {
+            let index = wanted.index;
+            let partition = usize::try_from(index).ok().and_then(|index| partitions.as_ref()?.get(index));
+            let appended = match (&refused, partition) {
+                (Some(refused), _) => Err(refused.clone()),
+                (None, None) => Err(unknown(&topic.topic)),
+                (None, Some(partition)) => append(context, partition, wanted, message.acks, now_ms)
+                    .map(|(answer, end)| (answer, partition, end)),
+            };
+            answers.push(match appended {
+                Ok((answer, partition, end)) => {
+                    if message.acks == -1 {
+                        let at = (response.topics.len(), answers.len());
+                        undurable.push(Undurable { partition: partition.clone(), end, at });
+                    }
+                    answer
+                }
+                Err(refused) => refused.answer(index),
+            });
+        }
+        response.topics.push(ProduceTopicResponse { topic: topic.topic, partitions: answers });
+    }
+    response
+}
+
+/// What every batch of a request is refused for, if anything.
+fn refuse_all(context: &Context, request: &Request, message: &ProduceRequest) -> Option<Refused> {
+    if !matches!(message.acks, -1..=1) {
+        return Some(Refused::new(ErrorCode::InvalidRequiredAcks, "acks is 0, 1 or -1"));
+    }
+    if request.version() < RECORD_BATCHES_SINCE {
+        let why = "message formats 0 and 1 are not supported; the producer has to use version 3 or later";
+        return Some(Refused::new(ErrorCode::UnsupportedForMessageFormat, why));
+    }
+    if message.transactional_id.is_some() {
+        return Some(Refused::new(ErrorCode::InvalidTxnState, "transactions are not supported"));
+    }
+    context.space.is_exhausted().then(|| {
+        Refused::new(
+            ErrorCode::KafkaStorageError,
+            "the broker's disk is full; produce resumes when there is space",
+        )
+    })
+}
+
+/// Checks and appends one batch. Returns its answer and the offset behind it.
+fn append(
+    context: &Context,
+    partition: &Arc<Partition>,
+    wanted: ProducePartition,
+    acks: i16,
+    now_ms: i64,
+) -> Result<(ProducePartitionResponse, i64), Refused> {
+    if name::is_internal(partition.topic()) {
+        return Err(Refused::new(ErrorCode::InvalidTopic, "only the broker writes to its internal topics"));
+    }
+    let config = partition.config();
+    let batch = validate_produced(wanted.records.unwrap_or_default(), &validate_options(&config, now_ms))?;
+    drop(config);
+    if batch.attributes().is_transactional() {
+        return Err(Refused::new(ErrorCode::InvalidTxnState, "transactions are not supported"));
+    }
+    let appended =
+        partition.append(&batch, now_ms, acks == -1).map_err(|error| refuse_append(partition, &error))?;
+    if !appended.duplicate {
+        count(context, &batch);
+    }
+    let answer = ProducePartitionResponse {
+        base_offset: appended.base_offset,
+        log_append_time_ms: appended.log_append_time_ms,
+        log_start_offset: appended.log_start_offset,
+        ..ProducePartitionResponse::error(wanted.index, 0)
+    };
+    Ok((answer, appended.last_offset + 1))
+}
+
+fn validate_options(config: &LogConfig, now_ms: i64) -> ValidateOptions {
+    ValidateOptions {
+        max_message_bytes: config.max_message_bytes as usize,
+        timestamp_type: config.timestamp_type,
+        now_ms,
+        timestamp_before_max_ms: config.timestamp_before_max_ms,
+        timestamp_after_max_ms: config.timestamp_after_max_ms,
+        target_compression: config.compression_type,
+        ..ValidateOptions::default()
+    }
+}
+
+fn count(context: &Context, batch: &ProducedBatch) {
+    context.metrics.produced_bytes.inc_by(batch.size_bytes() as u64);
+    context.metrics.produced_records.inc_by(batch.record_count() as u64);
+}
+
+/// Waits until all of it is on disk. What does not get there is answered with an error instead of its offset.
+async fn wait_durable(
+    context: &Context,
+    mut response: ProduceResponse,
+    undurable: Vec<Undurable>,
+    deadline: tokio::time::Instant,
+) -> ProduceResponse {
+    for Undurable { partition, end, at } in undurable {
+        let error = match tokio::time::timeout_at(deadline, partition.wait_durable(end)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(_)) => ErrorCode::KafkaStorageError,
+            Err(_) => ErrorCode::RequestTimedOut,
+        };
+        context.metrics.error_answered(log_core::wire::ApiKey::Produce, error.name());
+        let answer = &mut response.topics[at.0].partitions[at.1];
+        *answer = ProducePartitionResponse::error(answer.index, error.code());
+    }
+    response
+}
+
+/// Why one batch is not appended, as the client is told.
+#[derive(Clone, Debug)]
+struct Refused {
+    error: ErrorCode,
+    message: String,
+    records: Vec<RecordError>,
+}
+
+impl Refused {
+    fn new(error: ErrorCode, message: impl Into<String>) -> Self {
+        Refused { error, message: message.into(), records: Vec::new() }
+    }
+
+    fn answer(self, index: i32) -> ProducePartitionResponse {
+        ProducePartitionResponse {
+            record_errors: self.records,
+            error_message: Some(self.message.into()),
+            ..ProducePartitionResponse::error(index, self.error.code())
+        }
+    }
+}
+
+fn unknown(topic: &TopicRef) -> Refused {
+    match topic {
+        TopicRef::Name(_) => Refused::new(ErrorCode::UnknownTopicOrPartition, "no such topic or partition"),
+        TopicRef::Id(_) => {
+            Refused::new(ErrorCode::UnknownTopicId, "no topic with this id, or no such partition")
+        }
+    }
+}
+
+impl From<ProduceRejection> for Refused {
+    fn from(rejection: ProduceRejection) -> Self {
+        let error = match rejection.kind {
+            ProduceErrorKind::MessageTooLarge => ErrorCode::MessageTooLarge,
+            ProduceErrorKind::Corrupt => ErrorCode::CorruptMessage,
+            ProduceErrorKind::InvalidRecord => ErrorCode::InvalidRecord,
+            ProduceErrorKind::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+            ProduceErrorKind::UnsupportedCompression => ErrorCode::UnsupportedCompressionType,
+            ProduceErrorKind::UnsupportedFormat => ErrorCode::UnsupportedForMessageFormat,
+        };
+        let record = |record: log_core::record::RecordError| RecordError {
+            batch_index: record.batch_index,
+            message: Some(record.message.into()),
+        };
+        let records = rejection.record_errors.into_iter().map(record).collect();
+        Refused { error, message: rejection.message, records }
+    }
+}
+
+fn refuse_append(partition: &Partition, error: &AppendError) -> Refused {
+    let code = match error {
+        AppendError::Sequence { error: SequenceError::OutOfOrder { .. }, .. } => {
+            ErrorCode::OutOfOrderSequenceNumber
+        }
+        AppendError::Sequence { error: SequenceError::InvalidEpoch { .. }, .. } => {
+            ErrorCode::InvalidProducerEpoch
+        }
+        AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
+        AppendError::Closed => ErrorCode::NotLeaderOrFollower,
+        AppendError::Corrupt(_) | AppendError::Offline { .. } | AppendError::Storage(_) => {
+            tracing::warn!(?partition, %error, "append refused");
+            ErrorCode::KafkaStorageError
+        }
+    };
+    Refused::new(code, error.to_string())
+}
+
+/// The wall clock in milliseconds since the Unix epoch.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,0 +1,249 @@
+//! Fetch (1), versions 4 to 18: record batches from given offsets on.
+//!
+//! - Answered when `min_bytes` are there, when `max_wait_ms` have passed, or at once when a partition has an error.
+//!   Waiting: register with every partition, look, wait, look again. No wake-up is lost in that order.
+//! - Whole batches, from the one that contains the offset on. The first partition that has any returns at least one,
+//!   however small `max_bytes` are (KIP-74). Sizes are of records.
+//! - Records up to the high watermark (what is on disk), or up to the last stable offset for read_committed.
+//! - An offset at the log's end is fine, one beyond it or before the start is OFFSET_OUT_OF_RANGE.
+//! - Sessions (KIP-227, version 7 and later): see [`crate::partition::FetchSessions`].
+//! - Leader epochs (KIP-320, version 9 and later): older than ours FENCED_LEADER_EPOCH, newer UNKNOWN_LEADER_EPOCH.
+//! - zstd to a version before 10: UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
+//! - Topics by id from version 13 on; an unknown id is UNKNOWN_TOPIC_ID.
+//! - Records leave as slices of the log's memory map.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use log_core::log::{Isolation, ReadError};
+use log_core::record::{Compression, batches};
+use log_core::wire::fetch::IsolationLevel;
+use log_core::wire::fetch_response::{FetchPartitionResponse, FetchTopicResponse};
+use log_core::wire::{ErrorCode, FetchRequest, FetchResponse, TopicRef};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Context, Refusal, Reply, Request, leader_epoch_error};
+use crate::partition::{Partition, SessionError, SessionFetch, SessionPartition};
+
+/// The first version whose clients know zstd.
+const ZSTD_SINCE: i16 = 10;
+
+/// Answers one request.
+///
+/// # Errors
+/// A body that is not a Fetch request.
+pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Reply, Refusal> {
+    let body = std::mem::take(&mut request.body);
+    let message = FetchRequest::decode(body, request.version()).map_err(Refusal::new)?;
+    let Some(isolation) = IsolationLevel::from_code(message.isolation_level) else {
+        return encode(&request, &FetchResponse::error(ErrorCode::InvalidRequest.code())).map(Reply::Ready);
+    };
+    let session = match context.fetch_sessions.begin(&message) {
+        Ok(session) => session,
+        Err(error) => {
+            let code = match error {
+                SessionError::UnknownSession => ErrorCode::FetchSessionIdNotFound,
+                SessionError::WrongEpoch => ErrorCode::InvalidFetchSessionEpoch,
+                SessionError::MixedNames => ErrorCode::FetchSessionTopicIdError,
+            };
+            return encode(&request, &FetchResponse::error(code.code())).map(Reply::Ready);
+        }
+    };
+    let fetch = Fetch {
+        version: request.version(),
+        isolation,
+        min_bytes: message.min_bytes.max(0) as usize,
+        max_bytes: (message.max_bytes.max(0) as usize).min(context.config.fetch_bytes_max as usize),
+        session,
+    };
+    let wait = Duration::from_millis(message.max_wait_ms.max(0) as u64);
+    let read = fetch.read(context);
+    if read.is_enough(&fetch) || wait.is_zero() {
+        return answer(context, &request, fetch, read).map(Reply::Ready);
+    }
+    let deadline = Instant::from_std(request.received_at) + wait;
+    let context = context.clone();
+    Ok(Reply::Pending(Box::pin(async move {
+        let read = fetch.wait(&context, deadline).await;
+        answer(&context, &request, fetch, read)
+    })))
+}
+
+/// What is to be read.
+struct Fetch {
+    version: i16,
+    isolation: IsolationLevel,
+    min_bytes: usize,
+    max_bytes: usize,
+    session: SessionFetch,
+}
+
+/// What one look at all partitions found: an answer for each of the session's partitions, in their order.
+struct Read {
+    answers: Vec<FetchPartitionResponse>,
+    bytes: usize,
+    /// Whether a partition has an error, which ends the wait.
+    failed: bool,
+}
+
+impl Read {
+    fn is_enough(&self, fetch: &Fetch) -> bool {
+        self.failed || self.bytes >= fetch.min_bytes || fetch.session.partitions.is_empty()
+    }
+}
+
+impl Fetch {
+    /// Waits for enough, or for the deadline, and returns what there is then.
+    async fn wait(&self, context: &Context, deadline: Instant) -> Read {
+        let wake = Arc::new(Notify::new());
+        let registrations: Vec<_> = self
+            .session
+            .partitions
+            .iter()
+            .filter_map(|wanted| {
+                let partition = find(context, wanted).ok()?;
+                Some(partition.waiters().register(wanted.wanted.fetch_offset + 1, wake.clone()))
+            })
+            .collect();
+        let read = loop {
+            let read = self.read(context);
+            if read.is_enough(self) {
+                break read;
+            }
+            let over = tokio::select! {
+                biased;
+                () = context.shutdown.cancelled() => true,
+                woken = timeout_at(deadline, wake.notified()) => woken.is_err(),
+            };
+            if over {
+                break self.read(context);
+            }
+        };
+        drop(registrations);
+        read
+    }
+
+    /// Reads every partition once.
+    fn read(&self, context: &Context) -> Read {
+        let mut read =
+            Read { answers: Vec::with_capacity(self.session.partitions.len()), bytes: 0, failed: false };
+        for wanted in &self.session.partitions {
+            let answer = find(context, wanted)
+                .and_then(|partition| self.read_partition(&partition, wanted, read.bytes))
+                .unwrap_or_else(|error| FetchPartitionResponse::error(wanted.wanted.index, error.code()));
+            read.bytes += answer.records_bytes();
+            read.failed |= answer.error_code != 0;
+            read.answers.push(answer);
+        }
+        read
+    }
+
+    fn read_partition(
+        &self,
+        partition: &Partition,
+        wanted: &SessionPartition,
+        bytes_before: usize,
+    ) -> Result<FetchPartitionResponse, ErrorCode> {
+        let wanted = &wanted.wanted;
+        if let Some(error) = leader_epoch_error(wanted.current_leader_epoch) {
+            return Err(error);
+        }
+        let (isolation, aborted) = match self.isolation {
+            IsolationLevel::ReadUncommitted => (Isolation::Uncommitted, None),
+            IsolationLevel::ReadCommitted => (Isolation::Committed, Some(Vec::new())),
+        };
+        let mut room = (wanted.max_bytes.max(0) as usize).min(self.max_bytes.saturating_sub(bytes_before));
+        let mut records: Vec<Bytes> = Vec::new();
+        let mut offset = wanted.fetch_offset;
+        // A read ends with its segment; the rest of the answer may come out of the next ones.
+        let watermarks = loop {
+            let at_least_one = bytes_before == 0 && records.is_empty();
+            let read = match partition.reader().read(offset, room, isolation, at_least_one) {
+                Ok(read) => read,
+                // The log start may pass by between two reads; what was read is whole batches all the same.
+                Err(ReadError::OutOfRange { watermarks, .. }) if !records.is_empty() => break watermarks,
+                Err(error) => return Err(read_error(partition, &error)),
+            };
+            let end = match isolation {
+                Isolation::Committed => read.watermarks.last_stable(),
+                _ => read.watermarks.high_watermark(),
+            };
+            let nothing = read.records.is_empty();
+            room = room.saturating_sub(read.records.len());
+            offset = read.next_offset;
+            if !nothing {
+                records.push(read.records);
+            }
+            if nothing || room == 0 || offset >= end {
+                break read.watermarks;
+            }
+        };
+        if self.version < ZSTD_SINCE && records.iter().any(has_zstd) {
+            return Err(ErrorCode::UnsupportedCompressionType);
+        }
+        Ok(FetchPartitionResponse {
+            high_watermark: watermarks.high_watermark(),
+            last_stable_offset: watermarks.last_stable(),
+            log_start_offset: watermarks.log_start(),
+            aborted_transactions: aborted,
+            records,
+            ..FetchPartitionResponse::error(wanted.index, 0)
+        })
+    }
+}
+
+fn find(context: &Context, wanted: &SessionPartition) -> Result<Arc<Partition>, ErrorCode> {
+    let unknown = match &wanted.topic {
+        TopicRef::Name(_) => ErrorCode::UnknownTopicOrPartition,
+        TopicRef::Id(_) => ErrorCode::UnknownTopicId,
+    };
+    let partitions = context.partitions.resolve(&wanted.topic).ok_or(unknown)?;
+    let index = usize::try_from(wanted.wanted.index).ok();
+    index.and_then(|index| partitions.get(index).cloned()).ok_or(ErrorCode::UnknownTopicOrPartition)
+}
+
+fn read_error(partition: &Partition, error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Closed => ErrorCode::NotLeaderOrFollower,
+        ReadError::Corrupt(_) => {
+            tracing::error!(?partition, %error, "fetch refused");
+            ErrorCode::CorruptMessage
+        }
+        ReadError::Storage(_) => {
+            tracing::error!(?partition, %error, "fetch refused");
+            ErrorCode::KafkaStorageError
+        }
+    }
+}
+
+fn has_zstd(records: &Bytes) -> bool {
+    batches(records)
+        .map_while(Result::ok)
+        .any(|batch| matches!(batch.attributes().compression(), Ok(Compression::Zstd)))
+}
+
+fn answer(context: &Context, request: &Request, fetch: Fetch, read: Read) -> Result<super::Frame, Refusal> {
+    context.metrics.fetched_bytes.inc_by(read.bytes as u64);
+    let (session_id, partitions) = fetch.session.finish(read.answers);
+    let mut response = FetchResponse { session_id, ..FetchResponse::default() };
+    for (topic, partition) in partitions {
+        if let Some(error) = ErrorCode::from_code(partition.error_code).filter(|_| partition.error_code != 0)
+        {
+            context.metrics.error_answered(request.api, error.name());
+        }
+        match response.topics.last_mut() {
+            Some(last) if last.topic == topic => last.partitions.push(partition),
+            _ => response.topics.push(FetchTopicResponse { topic, partitions: vec![partition] }),
+        }
+    }
+    encode(request, &response)
+}
+
+fn encode(request: &Request, response: &FetchResponse) -> Result<super::Frame, Refusal> {
+    let body =
+        response.encode(request.version()).map_err(|error| Refusal::new(format!("answer: {error}")))?;
+    request.frame(body)
+}

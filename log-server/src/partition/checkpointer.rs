@@ -1,0 +1,102 @@
+//! Writes checkpoints of partitions that are written to: how far each is durable, for recovery to begin at.
+//!
+//! A partition's checkpoint follows its first sync after the last checkpoint by a fixed interval, so that a steady
+//! stream of appends costs one a partition and interval. Rule R9 wants it within 100 ms of the durable end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Partition;
+
+/// The queue of due checkpoints and its thread.
+pub struct Checkpointer {
+    interval: Duration,
+    /// Guards the queue. Held to push and to take, never while anything is written.
+    work: Mutex<Work>,
+    wake: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Work {
+    /// By time, because the interval is the same for all; each partition at most once.
+    due: VecDeque<(Instant, Arc<Partition>)>,
+    stopping: bool,
+}
+
+impl Checkpointer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(interval: Duration) -> std::io::Result<Arc<Checkpointer>> {
+        let checkpointer = Arc::new(Checkpointer {
+            interval,
+            work: Mutex::default(),
+            wake: Condvar::new(),
+            thread: Mutex::default(),
+        });
+        let worker = checkpointer.clone();
+        let thread = std::thread::Builder::new()
+            .name("highwater-checkpoint".to_owned())
+            .spawn(move || while worker.run_next() {})?;
+        *checkpointer.thread.lock() = Some(thread);
+        Ok(checkpointer)
+    }
+
+    /// Has a checkpoint of `partition` written within the interval.
+    pub fn schedule(&self, partition: &Arc<Partition>) {
+        // AcqRel: the thread clears the flag before it looks at the log, so a sync that is not in its checkpoint
+        // schedules the next one.
+        if partition.checkpoint_scheduled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut work = self.work.lock();
+        let first = work.due.is_empty();
+        work.due.push_back((Instant::now() + self.interval, partition.clone()));
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Ends the thread. What is scheduled is dropped: a clean shutdown writes last checkpoints of its own.
+    pub fn stop(&self) {
+        self.work.lock().stopping = true;
+        self.wake.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            // A thread that panicked said so on its way out.
+            let _ = thread.join();
+        }
+    }
+
+    /// Waits for the next checkpoint and writes it. False when stopping.
+    fn run_next(&self) -> bool {
+        let mut work = self.work.lock();
+        let partition = loop {
+            if work.stopping {
+                return false;
+            }
+            match work.due.front().map(|(due, _)| *due) {
+                Some(due) if due <= Instant::now() => {
+                    break work.due.pop_front().expect("it has a first one").1;
+                }
+                Some(due) => {
+                    self.wake.wait_until(&mut work, due);
+                }
+                None => self.wake.wait(&mut work),
+            }
+        };
+        drop(work);
+        partition.checkpoint_scheduled.store(false, Ordering::Release);
+        let checkpoint = partition.log().begin_checkpoint();
+        if let Some(Err(error)) = checkpoint.map(|checkpoint| checkpoint.run()) {
+            tracing::error!(?partition, %error, "cannot write a checkpoint; a restart has more to read");
+        }
+        true
+    }
+}

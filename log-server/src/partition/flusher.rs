@@ -1,0 +1,196 @@
+//! Group commit: a few threads that sync whatever was appended, one sync for everybody who waits for it.
+//!
+//! ```text
+//! clean ── append, nobody waits ──► lingering ── append that is waited for ──► queued ─► (a thread takes it) clean
+//!   └───── append that is waited for ────────────────────────────────────────► queued        sync, watermark, wake
+//! ```
+//! A partition is in the queue at most once. It is clean again before its sync begins, so an append during the sync
+//! queues it for the next one: while a sync runs its successors gather, and the slower the disk the larger the groups.
+//!
+//! Syncs block, so they run on threads of their own and never on the runtime's.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use log_core::log::DirHealth;
+use parking_lot::{Condvar, Mutex};
+
+use super::{Checkpointer, Partition};
+use crate::metrics::Metrics;
+
+/// Everything that was appended is synced or is being synced.
+const CLEAN: u8 = 0;
+/// Waits for its linger to pass.
+const LINGERING: u8 = 1;
+/// Waits for the next free thread.
+const QUEUED: u8 = 2;
+
+/// The flusher's queue and its threads.
+pub struct Flusher {
+    health: Arc<DirHealth>,
+    metrics: Arc<Metrics>,
+    checkpointer: Arc<Checkpointer>,
+    linger: Duration,
+    /// Guards the queue. Held to push and to take, never while anything is synced.
+    work: Mutex<Work>,
+    wake: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Work {
+    /// To be synced now, in the order in which they asked.
+    urgent: VecDeque<Arc<Partition>>,
+    /// To be synced when their time has come; by time, because the linger is the same for all.
+    lingering: VecDeque<(Instant, Arc<Partition>)>,
+    /// Threads that wait in `wake`.
+    idle: usize,
+    stopping: bool,
+}
+
+impl Flusher {
+    /// Starts `threads` threads.
+    pub fn start(
+        threads: usize,
+        linger: Duration,
+        health: Arc<DirHealth>,
+        checkpointer: Arc<Checkpointer>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Arc<Flusher>> {
+        let flusher = Arc::new(Flusher {
+            health,
+            metrics,
+            checkpointer,
+            linger,
+            work: Mutex::default(),
+            wake: Condvar::new(),
+            threads: Mutex::default(),
+        });
+        for number in 0..threads {
+            let worker = flusher.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("highwater-sync{number}"))
+                .spawn(move || worker.run())?;
+            flusher.threads.lock().push(thread);
+        }
+        Ok(flusher)
+    }
+
+    /// Whether a sync has failed: nothing will become durable any more.
+    pub fn is_offline(&self) -> bool {
+        self.health.is_offline()
+    }
+
+    /// Has `partition` synced: at once if `urgent`, or else when the linger has passed.
+    pub(super) fn dirty(&self, partition: &Arc<Partition>, urgent: bool) {
+        let state = &partition.flush_state;
+        // AcqRel: the thread that takes the partition swaps the state back and then reads the log's end under the
+        // log's lock. Either it sees this append, or it has swapped before and the partition is queued again here.
+        if urgent {
+            if state.swap(QUEUED, Ordering::AcqRel) != QUEUED {
+                let mut work = self.work.lock();
+                work.urgent.push_back(partition.clone());
+                self.wake_one(&work);
+            }
+        } else if state.compare_exchange(CLEAN, LINGERING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            let mut work = self.work.lock();
+            let first = work.lingering.is_empty();
+            work.lingering.push_back((Instant::now() + self.linger, partition.clone()));
+            // Idle threads sleep until the first one's time; they do not know of a first one that is new.
+            if first {
+                self.wake_one(&work);
+            }
+        }
+    }
+
+    /// Syncs what is left and ends the threads. Blocks until they have.
+    pub fn stop(&self) {
+        self.work.lock().stopping = true;
+        self.wake.notify_all();
+        for thread in self.threads.lock().drain(..) {
+            // A thread that panicked has nothing left to sync, and said so on its way out.
+            let _ = thread.join();
+        }
+    }
+
+    fn wake_one(&self, work: &Work) {
+        if work.idle > 0 {
+            self.wake.notify_one();
+        }
+    }
+
+    fn run(&self) {
+        while let Some(partition) = self.next() {
+            self.flush(&partition);
+        }
+    }
+
+    /// The next partition to sync; `None` when the flusher is stopping and nothing is left.
+    fn next(&self) -> Option<Arc<Partition>> {
+        let mut work = self.work.lock();
+        loop {
+            if let Some(partition) = work.urgent.pop_front() {
+                partition.flush_state.swap(CLEAN, Ordering::AcqRel);
+                return Some(partition);
+            }
+            let due = work.lingering.front().map(|(due, _)| *due);
+            match due {
+                Some(due) if work.stopping || due <= Instant::now() => {
+                    let (_, partition) = work.lingering.pop_front().expect("it has a first one");
+                    // Not lingering any more: it was queued in the meantime, and perhaps synced.
+                    let taken = partition.flush_state.compare_exchange(
+                        LINGERING,
+                        CLEAN,
+                        Ordering::AcqRel,
+                        Ordering::Acquire,
+                    );
+                    if taken.is_ok() {
+                        return Some(partition);
+                    }
+                }
+                Some(due) => {
+                    work.idle += 1;
+                    self.wake.wait_until(&mut work, due);
+                    work.idle -= 1;
+                }
+                None if work.stopping => return None,
+                None => {
+                    work.idle += 1;
+                    self.wake.wait(&mut work);
+                    work.idle -= 1;
+                }
+            }
+        }
+    }
+
+    /// One group commit: what was appended becomes durable, the watermark moves, waiters wake.
+    fn flush(&self, partition: &Arc<Partition>) {
+        if self.is_offline() {
+            partition.waiters().wake_all();
+            return;
+        }
+        let Some(flush) = partition.log().begin_flush() else { return };
+        let started = Instant::now();
+        match flush.run() {
+            Ok(()) => {
+                self.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
+                partition.log().complete_flush(flush);
+                partition.waiters().advance(partition.reader().watermarks().high_watermark());
+                self.checkpointer.schedule(partition);
+            }
+            Err(error) => {
+                self.metrics.flush_failures.inc();
+                self.metrics.log_dir_offline.set(1);
+                tracing::error!(
+                    ?partition, %error,
+                    "a sync failed: the log directory is offline. Nothing more is acknowledged, what is durable can \
+                     still be read. Check the disk and restart"
+                );
+                partition.waiters().wake_all();
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The data plane: each partition a log under one lock, readers beside it, waiters, and the threads that sync.
+
+mod checkpointer;
+mod fetch_session;
+mod flusher;
+#[expect(clippy::module_inception, reason = "the room is named after its main noun")]
+mod partition;
+mod registry;
+mod waiters;
+
+pub use checkpointer::Checkpointer;
+pub use fetch_session::{FetchSessions, SessionError, SessionFetch, SessionPartition};
+pub use flusher::Flusher;
+pub use partition::{LEADER_EPOCH, NotDurable, Partition};
+pub use registry::Registry;
+pub use waiters::{Registration, Waiters};

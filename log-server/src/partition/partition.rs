@@ -1,0 +1,178 @@
+//! One partition: its log under a lock, its reader, and who waits for it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use arc_swap::ArcSwap;
+use log_core::log::{AppendError, Appended, LogConfig, LogReader, PartitionLog};
+use log_core::record::ProducedBatch;
+use log_core::wire::Uuid;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::flusher::Flusher;
+use super::waiters::Waiters;
+
+/// The leader epoch of every partition. There is one node, so leadership never moves.
+pub const LEADER_EPOCH: i32 = 0;
+
+/// A partition that this broker serves.
+pub struct Partition {
+    topic: Arc<str>,
+    topic_id: Uuid,
+    index: i32,
+    /// The writer's side of the log. Held for one append, one retention pass or one step of a flush, never across an
+    /// await and never while a sync of data runs: requests of all connections queue here.
+    log: Mutex<PartitionLog>,
+    /// The settings, beside the log so that a batch is checked against them without its lock.
+    config: ArcSwap<LogConfig>,
+    reader: LogReader,
+    waiters: Arc<Waiters>,
+    flusher: Arc<Flusher>,
+    closed: AtomicBool,
+    /// Where the partition stands with the flusher, see there.
+    pub(super) flush_state: AtomicU8,
+    /// Whether a checkpoint is scheduled, see the checkpointer.
+    pub(super) checkpoint_scheduled: AtomicBool,
+}
+
+/// Why an append will never be acknowledged as durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDurable {
+    /// A sync has failed and the log directory is offline, see [`log_core::log::DirHealth`].
+    #[error("the log directory is offline")]
+    Offline,
+    /// The partition was deleted or closed.
+    #[error("the partition is closed")]
+    Closed,
+}
+
+impl Partition {
+    /// Takes over an open log.
+    pub fn new(
+        topic: Arc<str>,
+        topic_id: Uuid,
+        index: i32,
+        log: PartitionLog,
+        flusher: Arc<Flusher>,
+    ) -> Self {
+        let reader = log.reader();
+        Partition {
+            topic,
+            topic_id,
+            index,
+            config: ArcSwap::from_pointee(log.config().clone()),
+            log: Mutex::new(log),
+            reader,
+            waiters: Arc::default(),
+            flusher,
+            closed: AtomicBool::new(false),
+            flush_state: AtomicU8::new(0),
+            checkpoint_scheduled: AtomicBool::new(false),
+        }
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// The topic's id.
+    pub fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    /// The partition's index within its topic.
+    pub fn index(&self) -> i32 {
+        self.index
+    }
+
+    /// For reading. Takes no lock.
+    pub fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// Who waits for the high watermark.
+    pub fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
+    }
+
+    /// The settings that appends are checked against.
+    pub fn config(&self) -> arc_swap::Guard<Arc<LogConfig>> {
+        self.config.load()
+    }
+
+    /// Replaces the settings. They act from the next append on.
+    pub fn set_config(&self, config: LogConfig) {
+        let mut log = self.log.lock();
+        log.set_config(config.clone());
+        self.config.store(Arc::new(config));
+    }
+
+    /// The writer's side of the log, for what is not an append: retention, deletion of records, a description.
+    /// Not to be held for long.
+    pub fn log(&self) -> MutexGuard<'_, PartitionLog> {
+        self.log.lock()
+    }
+
+    /// Ends all use of the partition, which is being deleted: reads and appends are refused from now on and who
+    /// waits learns of it.
+    pub fn close(&self) {
+        self.log.lock().mark_closed();
+        // Release: pairs with the acquire in `is_closed`; a waiter that is woken below sees it.
+        self.closed.store(true, Ordering::Release);
+        self.waiters.wake_all();
+    }
+
+    /// Whether the partition was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Appends a checked batch and has it synced soon: at once if `urgent` says that somebody is going to wait for it
+    /// or a consumer is already waiting, within the flusher's linger otherwise.
+    ///
+    /// # Errors
+    /// The engine's; the log is as it was before.
+    pub fn append(
+        self: &Arc<Self>,
+        batch: &ProducedBatch,
+        now_ms: i64,
+        urgent: bool,
+    ) -> Result<Appended, AppendError> {
+        let appended = self.log.lock().append(batch, LEADER_EPOCH, now_ms)?;
+        self.flusher.dirty(self, urgent || !self.waiters.is_empty());
+        Ok(appended)
+    }
+
+    /// Waits until everything below `offset` is on disk.
+    ///
+    /// # Errors
+    /// It never will be, see [`NotDurable`].
+    pub async fn wait_durable(&self, offset: i64) -> Result<(), NotDurable> {
+        if self.reader.watermarks().high_watermark() >= offset {
+            return Ok(());
+        }
+        let wake = Arc::new(Notify::new());
+        let _registration = self.waiters.register(offset, wake.clone());
+        loop {
+            if self.reader.watermarks().high_watermark() >= offset {
+                return Ok(());
+            }
+            if self.flusher.is_offline() {
+                return Err(NotDurable::Offline);
+            }
+            if self.is_closed() {
+                return Err(NotDurable::Closed);
+            }
+            wake.notified().await;
+        }
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.index)
+    }
+}

@@ -1,0 +1,73 @@
+//! How much room the disk has left, and what follows from it (R12).
+//!
+//! Below the soft limit the log says so. Below the hard limit produce is answered with a retriable error while fetch
+//! and commits go on, because a log that runs into the last block can neither roll a segment nor write a checkpoint.
+//! Retention runs all the while; when there is room again produce resumes by itself.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use log_core::storage::Storage;
+
+use crate::config::BrokerConfig;
+use crate::metrics::Metrics;
+
+/// The least that is kept free: two steps in which a log allocates blocks ahead.
+const HARD_BYTES_MIN: u64 = 32 << 20;
+
+/// The gate that produce passes.
+pub struct Space {
+    exhausted: AtomicBool,
+    low: AtomicBool,
+    config: Arc<BrokerConfig>,
+    metrics: Arc<Metrics>,
+}
+
+impl Space {
+    /// A gate that is open until the first [`check`](Space::check).
+    pub fn new(config: Arc<BrokerConfig>, metrics: Arc<Metrics>) -> Self {
+        Space { exhausted: AtomicBool::new(false), low: AtomicBool::new(false), config, metrics }
+    }
+
+    /// Whether produce has to be refused.
+    pub fn is_exhausted(&self) -> bool {
+        // Relaxed: a hint, and nothing else is read because of it.
+        self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the disk, `total_bytes` large, and opens or shuts the gate.
+    ///
+    /// # Errors
+    /// The file system does not say; the gate stays as it is.
+    pub fn check(&self, storage: &dyn Storage, total_bytes: u64) -> io::Result<()> {
+        let free = storage.free_bytes()?;
+        self.metrics.disk_free_bytes.set(i64::try_from(free).unwrap_or(i64::MAX));
+        let hard = match self.config.disk_free_hard_bytes {
+            0 => (total_bytes / 20).max(HARD_BYTES_MIN),
+            bytes => bytes,
+        };
+        let soft = match self.config.disk_free_soft_bytes {
+            0 => hard.saturating_mul(2),
+            bytes => bytes.max(hard),
+        };
+        let exhausted = free < hard;
+        if self.exhausted.swap(exhausted, Ordering::Relaxed) != exhausted {
+            self.metrics.disk_full.set(i64::from(exhausted));
+            if exhausted {
+                tracing::error!(
+                    free,
+                    hard,
+                    "the disk is full: produce is refused until there is space again"
+                );
+            } else {
+                tracing::info!(free, hard, "there is space again: produce resumes");
+            }
+        }
+        let low = free < soft;
+        if self.low.swap(low, Ordering::Relaxed) != low && low && !exhausted {
+            tracing::warn!(free, soft, hard, "the disk is filling up; produce stops at the hard limit");
+        }
+        Ok(())
+    }
+}

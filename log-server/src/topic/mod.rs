@@ -1,0 +1,11 @@
+//! Which topics there are: their names, ids, partition counts and configurations.
+
+mod catalog;
+pub mod config;
+mod manager;
+pub mod name;
+
+pub use catalog::{CATALOG_FILE, Catalog, CatalogError, Topic, Topics};
+pub use manager::{
+    CreateError, GrowError, NewTopic, TopicError, TopicManager, TopicStorageError, partition_identity,
+};
