@@ -59,10 +59,12 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// Continues a CRC-32C: the checksum of what `crc` covers followed by `bytes`, `len` of them.
-pub(crate) fn crc32c_join(crc: u32, bytes_crc: u32, len: usize) -> u32 {
-    crc_fast::checksum_combine(crc_fast::CrcAlgorithm::Crc32Iscsi, crc.into(), bytes_crc.into(), len as u64)
-        as u32
+/// CRC-32C of `first` followed by `second`.
+pub(crate) fn crc32c_of_both(first: &[u8], second: &[u8]) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(first);
+    digest.update(second);
+    digest.finalize() as u32
 }
 
 /// Whose clock a batch's timestamps are from.
@@ -207,6 +209,11 @@ impl<'a> RecordBatch<'a> {
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// A copy of the header, prefix included.
+    pub(crate) fn header(&self) -> [u8; OVERHEAD] {
+        array_at(self.bytes, 0)
     }
 
     /// Length of the whole batch in bytes, at least [`OVERHEAD`].

@@ -126,6 +126,8 @@ impl<'p> RecordRefs<'p> {
         RecordRefs { rest: payload, frame: Frame::new(batch) }
     }
 
+    #[cold]
+    #[inline(never)]
     fn fail(&mut self, reason: &'static str) -> Option<Result<RecordRef<'p>, BatchError>> {
         let index = self.frame.index;
         self.frame.index = self.frame.record_count;

@@ -5,12 +5,12 @@
 //! asks for what is inside (keys, for compaction) or for another codec. The bytes of the records are
 //! never copied; what a topic changes about a batch is all in its 61-byte header.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::batch::{
     ATTRIBUTES_AT, Attributes, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CRC_AT, LAST_OFFSET_DELTA_AT, LENGTH_AT,
     LENGTH_FIELD_END, MAX_TIMESTAMP_AT, OVERHEAD, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RECORD_COUNT_AT,
-    RecordBatch, TimestampType, crc32c, crc32c_join, i16_at, i32_at, i64_at, put_at, write_prefix,
+    RecordBatch, TimestampType, crc32c_of_both, i16_at, i32_at, i64_at, put_at, write_prefix,
 };
 use super::compression::{Compression, DecompressLimits};
 use super::error::BatchError;
@@ -148,14 +148,17 @@ pub fn validate_produced(
 
     let codec = batch.attributes().compression()?;
     let target = options.target_compression.unwrap_or(codec);
-    let mut produced = ProducedBatch::new(&batch, records.slice_ref(batch.records_payload()));
+    let attributes = batch.attributes();
+    let header = batch.header();
     let mut max_timestamp = batch.max_timestamp();
+    let mut recompressed = None;
     if codec == Compression::None || target != codec || options.compacted {
         let payload = batch.decompressed_payload(options.decompress_limits)?;
         max_timestamp = check_records(&batch, &payload, options)?;
         if target != codec {
-            produced.payload = target.compress(&payload).into();
-            check_size(OVERHEAD + produced.payload.len(), options)?;
+            let bytes = Bytes::from(target.compress(&payload));
+            check_size(OVERHEAD + bytes.len(), options)?;
+            recompressed = Some(bytes);
         }
     } else {
         check_timestamp_range(batch.base_timestamp(), batch.max_timestamp(), options)
@@ -166,10 +169,17 @@ pub fn validate_produced(
     if broker_time {
         max_timestamp = options.now_ms;
     }
-    let attributes =
-        batch.attributes().with_compression(target).with(Attributes::LOG_APPEND_TIME, broker_time);
+    let attributes = attributes.with_compression(target).with(Attributes::LOG_APPEND_TIME, broker_time);
+    let mut produced = ProducedBatch { header, payload: recompressed.unwrap_or_else(|| payload_of(records)) };
     produced.rewrite(attributes, max_timestamp)?;
     Ok(produced)
+}
+
+/// The records of the one batch in `bytes`. Taking them out of the buffer, and not a share of it, spares
+/// the counting of shares.
+fn payload_of(mut bytes: Bytes) -> Bytes {
+    bytes.advance(OVERHEAD);
+    bytes
 }
 
 fn check_size(size_bytes: usize, options: &ValidateOptions) -> Result<(), ProduceRejection> {
@@ -274,12 +284,6 @@ fn reject_records(
 }
 
 impl ProducedBatch {
-    fn new(batch: &RecordBatch<'_>, payload: Bytes) -> ProducedBatch {
-        let mut header = [0; OVERHEAD];
-        header.copy_from_slice(&batch.as_bytes()[..OVERHEAD]);
-        ProducedBatch { header, payload }
-    }
-
     /// Takes a batch that the broker made itself: a coordinator's records, or a transaction's end. The
     /// rules for clients do not apply; bytes and checksum are those of [`BatchBuilder`].
     ///
@@ -297,7 +301,7 @@ impl ProducedBatch {
             return Err(BatchError::Corrupt("offsets are missing"));
         }
         batch.attributes().compression()?;
-        Ok(ProducedBatch::new(&batch, bytes.slice_ref(batch.records_payload())))
+        Ok(ProducedBatch { header: batch.header(), payload: payload_of(bytes) })
     }
 
     /// Makes length, attributes and max timestamp what they are to be, and the checksum with them.
@@ -314,8 +318,7 @@ impl ProducedBatch {
         put_at(&mut self.header, LENGTH_AT, &length.to_be_bytes());
         put_at(&mut self.header, ATTRIBUTES_AT, &attributes.bits().to_be_bytes());
         put_at(&mut self.header, MAX_TIMESTAMP_AT, &max_timestamp.to_be_bytes());
-        let crc =
-            crc32c_join(crc32c(&self.header[ATTRIBUTES_AT..]), crc32c(&self.payload), self.payload.len());
+        let crc = crc32c_of_both(&self.header[ATTRIBUTES_AT..], &self.payload);
         put_at(&mut self.header, CRC_AT, &crc.to_be_bytes());
         Ok(())
     }

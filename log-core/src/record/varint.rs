@@ -9,23 +9,19 @@ use bytes::BufMut;
 /// Takes a 32-bit zigzag varint (one to five bytes) from the front of `buf`.
 #[inline]
 pub fn take_i32(buf: &mut &[u8]) -> Option<i32> {
-    let (&first, rest) = buf.split_first()?;
-    if first < 0x80 {
-        *buf = rest;
-        return Some(unzigzag32(first.into()));
+    match take_short(buf) {
+        Some(raw) => Some(unzigzag32(raw.into())),
+        None => take_long(buf, 5).and_then(|raw| u32::try_from(raw).ok()).map(unzigzag32),
     }
-    take_long(buf, 5).and_then(|raw| u32::try_from(raw).ok()).map(unzigzag32)
 }
 
 /// Takes a 64-bit zigzag varint (one to ten bytes) from the front of `buf`.
 #[inline]
 pub fn take_i64(buf: &mut &[u8]) -> Option<i64> {
-    let (&first, rest) = buf.split_first()?;
-    if first < 0x80 {
-        *buf = rest;
-        return Some(unzigzag64(first.into()));
+    match take_short(buf) {
+        Some(raw) => Some(unzigzag64(raw.into())),
+        None => take_long(buf, 10).map(unzigzag64),
     }
-    take_long(buf, 10).map(unzigzag64)
 }
 
 /// Appends `value` as a 32-bit zigzag varint.
@@ -50,7 +46,24 @@ pub fn len_i64(value: i64) -> usize {
     len_raw(zigzag64(value))
 }
 
-/// The path for more than one byte, apart so that the one-byte path inlines well.
+/// Numbers of one and two bytes: nearly all that a record has. `None` says nothing about the others.
+#[inline(always)]
+fn take_short(buf: &mut &[u8]) -> Option<u16> {
+    match **buf {
+        [low, ref rest @ ..] if low < 0x80 => {
+            *buf = rest;
+            Some(low.into())
+        }
+        [low, high, ref rest @ ..] if high < 0x80 => {
+            *buf = rest;
+            Some(u16::from(low & 0x7f) | u16::from(high) << 7)
+        }
+        _ => None,
+    }
+}
+
+/// Numbers of any length, apart so that the short ones inline well.
+#[inline(never)]
 fn take_long(buf: &mut &[u8], bytes_max: usize) -> Option<u64> {
     let mut value = 0u64;
     for (index, &byte) in buf.iter().take(bytes_max).enumerate() {
