@@ -235,6 +235,19 @@ impl Default for BatchBuilder {
     }
 }
 
+/// Gives a finished batch a producer id, epoch and base sequence, and the checksum that goes with them:
+/// for a producer that has to number a batch anew after the one before it was lost.
+///
+/// # Panics
+/// When `batch` is shorter than a header.
+pub fn set_producer_stamp(batch: &mut [u8], stamp: ProducerStamp) {
+    put_at(batch, PRODUCER_ID_AT, &stamp.id.to_be_bytes());
+    put_at(batch, PRODUCER_EPOCH_AT, &stamp.epoch.to_be_bytes());
+    put_at(batch, BASE_SEQUENCE_AT, &stamp.base_sequence.to_be_bytes());
+    let crc = crc32c(&batch[ATTRIBUTES_AT..]);
+    put_at(batch, CRC_AT, &crc.to_be_bytes());
+}
+
 /// The fields of a header under the checksum.
 struct HeaderFields {
     attributes: Attributes,
