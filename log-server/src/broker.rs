@@ -18,9 +18,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::{BrokerConfig, ConfigError, WriteMode};
 use crate::handler::Context;
 use crate::housekeeping::Housekeeping;
+use crate::http::HttpListener;
+use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::partition::{Checkpointer, FetchSessions, Flusher, Registry};
+use crate::runtime::GroupRouter;
 use crate::space::Space;
 use crate::topic::{Catalog, CatalogError, TopicManager};
 
@@ -31,6 +34,9 @@ use crate::topic::{Catalog, CatalogError, TopicManager};
 pub struct Broker {
     context: Arc<Context>,
     kafka_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+    /// HTTP goes on while connections are drained, so that it can be asked whether the broker is ready.
+    http_stop: CancellationToken,
     connections: TaskTracker,
     background: TaskTracker,
     flusher: Arc<Flusher>,
@@ -122,6 +128,9 @@ impl Broker {
         config.check()?;
         let listener = bind("listen", &config.listen, Listener::bind)?;
         let kafka_addr = listener.address();
+        let http =
+            config.http_address().map(|address| bind("http", address, HttpListener::bind)).transpose()?;
+        let http_addr = http.as_ref().map(HttpListener::address);
         let (advertised_host, advertised_port) = advertised(&config, kafka_addr)?;
         let metrics = Arc::new(Metrics::new());
         let config = Arc::new(config);
@@ -142,6 +151,13 @@ impl Broker {
             storage: opened.storage,
         };
         background.spawn(housekeeping.run(shutdown.clone()));
+        let groups = GroupRouter::start(
+            config.clone(),
+            opened.topics.clone(),
+            opened.partitions.clone(),
+            background.clone(),
+            shutdown.clone(),
+        );
         let context = Arc::new(Context {
             cluster_id: opened.log_dir.cluster_id().to_owned(),
             advertised_host,
@@ -150,6 +166,8 @@ impl Broker {
             catalog: opened.topics.catalog().clone(),
             topics: opened.topics,
             partitions: opened.partitions,
+            groups,
+            lag_cache: Arc::new(LagCache::default()),
             fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
             space,
             shutdown,
@@ -158,9 +176,15 @@ impl Broker {
         });
         let connections = TaskTracker::new();
         background.spawn(listener.run(context.clone(), connections.clone()));
+        let http_stop = CancellationToken::new();
+        if let Some(http) = http {
+            background.spawn(http.run(context.clone(), http_stop.clone()));
+        }
         Ok(Broker {
             context,
             kafka_addr,
+            http_addr,
+            http_stop,
             connections,
             background,
             flusher: opened.flusher,
@@ -171,6 +195,11 @@ impl Broker {
     /// The address that Kafka clients connect to, with the port that was chosen for port 0.
     pub fn kafka_addr(&self) -> SocketAddr {
         self.kafka_addr
+    }
+
+    /// The address that HTTP is served on, unless it is switched off.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
     }
 
     /// What the handlers share; for tests and for what is built around a broker.
@@ -189,6 +218,7 @@ impl Broker {
         if tokio::time::timeout(wait, self.connections.wait()).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "gave up waiting for requests in flight");
         }
+        self.http_stop.cancel();
         self.background.wait().await;
         let (flusher, checkpointer) = (self.flusher, self.checkpointer);
         let closed = tokio::task::spawn_blocking(move || {

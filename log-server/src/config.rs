@@ -138,6 +138,10 @@ settings! {
     /// Bytes of metadata that a commit may carry per partition [default: 4096]
     group_offset_metadata_bytes_max: usize = 4 * KIB as usize;
 
+    /// Bytes that a partition of that topic may grow by before it is rewritten with what is still needed
+    /// [default: 16777216]
+    group_snapshot_bytes: u64 = 16 * MIB;
+
     /// Milliseconds that a shutdown waits for requests in flight [default: 10000]
     shutdown_wait_ms: u64 = 10 * SECOND_MS;
 }

@@ -8,6 +8,8 @@
 //! partition  one log under its lock, its readers, its waiters; the flusher
 //! topic      which topics there are and how they are configured
 //! runtime    drives the coordinators, which are pure state machines (coordinator)
+//! lag        what every group is behind by
+//! http       metrics, health and a JSON API, beside all that
 //! ```
 //! [`Broker`] builds them and takes them down again. Without the feature `broker` only the coordinators are left,
 //! which need neither a runtime nor a socket.
@@ -21,6 +23,10 @@ pub mod coordinator;
 pub mod handler;
 #[cfg(feature = "broker")]
 mod housekeeping;
+#[cfg(feature = "broker")]
+pub mod http;
+#[cfg(feature = "broker")]
+pub mod lag;
 #[cfg(feature = "broker")]
 pub mod metrics;
 #[cfg(feature = "broker")]

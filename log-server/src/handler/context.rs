@@ -6,8 +6,10 @@ use log_core::log::LogDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrokerConfig;
+use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::partition::{FetchSessions, Registry};
+use crate::runtime::GroupRouter;
 use crate::space::Space;
 use crate::topic::{Catalog, TopicManager};
 
@@ -31,6 +33,10 @@ pub struct Context {
     pub topics: Arc<TopicManager>,
     /// The partitions that are served.
     pub partitions: Arc<Registry>,
+    /// The coordinators of consumer groups.
+    pub groups: Arc<GroupRouter>,
+    /// Timestamps that lag is computed from.
+    pub lag_cache: Arc<LagCache>,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// Whether the disk has room for more.

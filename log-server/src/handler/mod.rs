@@ -16,11 +16,24 @@
 mod context;
 mod request;
 
+mod group_errors;
+mod group_requests;
 mod k00_produce;
 mod k01_fetch;
 mod k02_list_offsets;
 mod k03_metadata;
+mod k08_offset_commit;
+mod k09_offset_fetch;
+mod k10_find_coordinator;
+mod k11_join_group;
+mod k12_heartbeat;
+mod k13_leave_group;
+mod k14_sync_group;
+mod k15_describe_groups;
+mod k16_list_groups;
 mod k18_api_versions;
+mod k42_delete_groups;
+mod k47_offset_delete;
 
 pub(crate) use k18_api_versions::unsupported_version;
 
@@ -76,7 +89,18 @@ dispatch_table! {
     raw Fetch => k01_fetch;
     now ListOffsets => k02_list_offsets;
     now Metadata => k03_metadata;
+    later OffsetCommit => k08_offset_commit;
+    later OffsetFetch => k09_offset_fetch;
+    now FindCoordinator => k10_find_coordinator;
+    later JoinGroup => k11_join_group;
+    later Heartbeat => k12_heartbeat;
+    later LeaveGroup => k13_leave_group;
+    later SyncGroup => k14_sync_group;
+    now DescribeGroups => k15_describe_groups;
+    now ListGroups => k16_list_groups;
     now ApiVersions => k18_api_versions;
+    now DeleteGroups => k42_delete_groups;
+    now OffsetDelete => k47_offset_delete;
 }
 
 /// What is wrong with the leader epoch that a client believes in (KIP-320); -1 stands for none.

@@ -1,0 +1,105 @@
+//! `GET /metrics`: what the broker counts, and the lag of every group as of now.
+//!
+//! Lag is not counted anywhere; it is computed when it is asked for, and written behind the other metrics.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+
+use crate::handler::Context;
+use crate::lag::{self, GroupLag, PartitionLag};
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What ends a text in the OpenMetrics format.
+const END: &str = "# EOF\n";
+
+pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
+    let mut text = context.metrics.encode();
+    match lag::of_all_groups(&context).await {
+        Ok(groups) => append_lag(&mut text, &groups),
+        // The other metrics are needed most when something is wrong.
+        Err(error) => tracing::debug!(%error, "metrics without lag"),
+    }
+    ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()
+}
+
+/// Writes the lag of `groups` behind the metrics in `text`.
+fn append_lag(text: &mut String, groups: &[GroupLag]) {
+    if text.ends_with(END) {
+        text.truncate(text.len() - END.len());
+    }
+    family(
+        text,
+        groups,
+        "group_lag_records",
+        "Records between a group's committed offset and the log end",
+        |lag| lag.lag_records.to_string(),
+    );
+    family(
+        text,
+        groups,
+        "group_lag_seconds",
+        "Age of the first record that a group has not consumed",
+        |lag| lag.lag_seconds.to_string(),
+    );
+    text.push_str(END);
+}
+
+fn family(
+    text: &mut String,
+    groups: &[GroupLag],
+    name: &str,
+    help: &str,
+    value: impl Fn(&PartitionLag) -> String,
+) {
+    let mut line = |arguments: std::fmt::Arguments<'_>| {
+        text.write_fmt(arguments).expect("a String takes whatever is written to it");
+    };
+    line(format_args!("# HELP highwater_{name} {help}.\n# TYPE highwater_{name} gauge\n"));
+    for group in groups {
+        let group_label = escaped(&group.group);
+        for lag in &group.partitions {
+            // Topic names need no escaping: they consist of letters, digits, '.', '_' and '-'.
+            line(format_args!(
+                "highwater_{name}{{group=\"{group_label}\",topic=\"{}\",partition=\"{}\"}} {}\n",
+                lag.topic,
+                lag.partition,
+                value(lag)
+            ));
+        }
+    }
+}
+
+/// A label's value between quotes: group ids are any text.
+fn escaped(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_written_before_the_end_with_labels_escaped() {
+        let lag = PartitionLag {
+            topic: "flights".into(),
+            partition: 3,
+            committed_offset: 10,
+            log_end_offset: 52,
+            lag_records: 42,
+            lag_seconds: 1.5,
+        };
+        let group = GroupLag { group: "a\"b\\c\nd".into(), partitions: vec![lag] };
+        let mut text = "highwater_x 1\n# EOF\n".to_owned();
+        append_lag(&mut text, &[group]);
+        let labels = r#"group="a\"b\\c\nd",topic="flights",partition="3""#;
+        assert!(text.starts_with("highwater_x 1\n# HELP highwater_group_lag_records "), "{text}");
+        assert!(text.contains(&format!("highwater_group_lag_records{{{labels}}} 42\n")), "{text}");
+        assert!(text.contains(&format!("highwater_group_lag_seconds{{{labels}}} 1.5\n")), "{text}");
+        assert!(text.ends_with("1.5\n# EOF\n") && text.matches(END).count() == 1, "{text}");
+    }
+}
