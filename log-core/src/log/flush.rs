@@ -172,7 +172,17 @@ impl PartitionLog {
         // Sealed before the flush began, so all of their bytes were synced.
         let before = |segment: &Arc<Segment>| segment.base_offset() < flush.end.segment;
         self.unindexed.extend(self.unsynced.extract_if(.., |segment| before(segment)));
-        self.last_durable_batch = flush.last_batch;
+        // The log may have rolled exactly at the flush's end since. The high watermark lies in the
+        // segment of its offset, so that the one before may be deleted.
+        let segments = self.shared.segments.load();
+        let rolled = segments.floor(flush.end_offset).map(|index| segments.as_slice()[index].base_offset());
+        let (high_watermark, last_batch) = if rolled == Some(flush.end_offset) {
+            (LogPosition { segment: flush.end_offset, position: 0 }, None)
+        } else {
+            (flush.end, flush.last_batch)
+        };
+        drop(segments);
+        self.last_durable_batch = last_batch;
         self.publish(Bounds {
             watermarks: Watermarks::new(
                 watermarks.log_start(),
@@ -180,7 +190,7 @@ impl PartitionLog {
                 flush.end_offset,
                 watermarks.log_end(),
             ),
-            high_watermark: flush.end,
+            high_watermark,
             ..self.bounds
         });
     }

@@ -15,8 +15,8 @@
 //!   is corruption │ are kept     │
 //! ```
 //!
-//! What is kept has been read from the page cache and may not be on disk, so it is synced before the
-//! high watermark is set to its end.
+//! What is kept has been read from the page cache and may not be on disk, so it is written again and
+//! synced before the high watermark is set to its end.
 
 use std::io;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use super::leader_epoch::LeaderEpochs;
 use super::producer_snapshot;
 use super::producer_state::{ProducerBatch, ProducerStates};
 use super::quarantine;
-use super::scan::{BatchScanner, Depth, Step, end_of_data};
+use super::scan::{BatchScanner, Depth, Step, end_of_data, read_exact_at};
 use super::segment::{
     CHECKPOINT_FILE, DELETED_SUFFIX, LEADER_EPOCHS_FILE, LOG_SUFFIX, OFFSET_INDEX_SUFFIX, PartitionDir,
     Segment, SegmentData, TIME_INDEX_SUFFIX, load_tail,
@@ -328,6 +328,9 @@ impl<'a> Walk<'a> {
                 self.report.quarantined.push(kept);
             }
         }
+        if scanned > 0 {
+            self.write_again(&*file, &path, start, position)?;
+        }
         if self.report.corruption.is_none() && position < len {
             truncate_segment(&mut file, position)?;
         }
@@ -347,6 +350,22 @@ impl<'a> Walk<'a> {
         self.end = LogPosition { segment: base, position };
         self.next_offset = next_offset;
         Ok(cut_following)
+    }
+
+    /// Writes the sound bytes past the checkpoint over themselves. If the last process died of a failed
+    /// sync, the page cache holds them as clean, and another sync would answer `Ok` without writing
+    /// them (R4); only what is written anew is synced anew.
+    fn write_again(&self, file: &dyn SegmentFile, path: &str, from: u64, to: u64) -> io::Result<()> {
+        let random = self.dir.storage.open_random(path, false)?;
+        let mut buffer = vec![0; WRITE_BYTES.min(to - from) as usize];
+        let mut at = from;
+        while at < to {
+            let chunk = &mut buffer[..WRITE_BYTES.min(to - at) as usize];
+            read_exact_at(file, at, chunk)?;
+            random.write_at(at, chunk)?;
+            at += chunk.len() as u64;
+        }
+        Ok(())
     }
 
     /// Walks the headers that lead up to the checkpoint from the last index entry on, and checks the
@@ -488,7 +507,7 @@ impl<'a> Walk<'a> {
             log_end: self.end,
         };
         self.finish_epochs(&segments, log_start, log_end)?;
-        let (producers, last_snapshot) = self.finish_producers(&segments, log_start, log_end)?;
+        let (producers, last_snapshot) = self.finish_producers(&segments, log_end)?;
 
         let last_batch = tail.last_batch;
         let (checkpoint_file, checkpointed) = match checkpoint_file {
@@ -549,19 +568,20 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn finish_producers(
-        &mut self,
-        segments: &Segments,
-        log_start: i64,
-        log_end: i64,
-    ) -> io::Result<(ProducerStates, i64)> {
-        let (mut producers, snapshot) = producer_snapshot::load(self.dir, log_end)?;
+    fn finish_producers(&mut self, segments: &Segments, log_end: i64) -> io::Result<(ProducerStates, i64)> {
+        let first = segments.as_slice()[0].base_offset();
+        let (mut producers, mut snapshot) = producer_snapshot::load(self.dir, log_end)?;
+        if snapshot < first {
+            // Batches between the two have been deleted. A state without them would wait for ever
+            // for sequences that have long been used; one without any takes what comes.
+            (producers, snapshot) = (ProducerStates::default(), first);
+        }
         // Whoever is read back counts as heard of now: records may be about any time.
         let now_ms = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
         let mut replayed = 0;
-        for_each_header(segments, snapshot.max(log_start), self.end, &mut |batch| {
+        for_each_header(segments, snapshot, self.end, &mut |batch| {
             replayed += 1;
             if batch.producer_id() < 0 {
                 return;
@@ -600,6 +620,8 @@ impl<'a> Walk<'a> {
 
 /// Blocks behind the first segment of a new log, in bytes.
 const FIRST_ALLOCATION_BYTES: u64 = 64 << 10;
+/// Bytes written at a time where a tail is written again.
+const WRITE_BYTES: u64 = 1 << 20;
 
 /// Shows the headers of all batches from the one that holds `from` on. A damaged place ends its
 /// segment.

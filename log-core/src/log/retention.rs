@@ -51,7 +51,9 @@ impl PartitionLog {
             left_bytes -= segment.size_bytes();
             expired += 1;
         }
-        if expired == segments.as_slice().len() {
+        let all = expired == segments.as_slice().len();
+        drop(segments);
+        if all {
             self.roll(0)?;
         }
         self.delete_first(expired)
@@ -75,6 +77,7 @@ impl PartitionLog {
             let gone = (0..segments.as_slice().len())
                 .take_while(|&index| segments.end_offset(index).is_some_and(|end| end <= before))
                 .count();
+            drop(segments);
             self.delete_first(gone)?;
         }
         Ok(self.bounds.watermarks.log_start())

@@ -112,7 +112,11 @@ impl Segment {
         let Some(mut at) = self.locate(data, from, end)? else { return Ok(largest) };
         while at.position < end {
             let batch = self.batch_at(data, at, end)?;
-            largest = largest.max(Some(batch.max_timestamp()));
+            largest = largest.max(if at.offset < log_start {
+                largest_timestamp_from(&batch, log_start)
+            } else {
+                Some(batch.max_timestamp())
+            });
             at = after(at, &batch);
         }
         Ok(largest)
@@ -289,4 +293,14 @@ fn first_record_in(batch: &RecordBatch<'_>, offset: i64, timestamp: i64) -> Opti
         }
     }
     None
+}
+
+/// The largest timestamp of the batch's records at or after `offset`; the header's if they cannot be
+/// decoded.
+fn largest_timestamp_from(batch: &RecordBatch<'_>, offset: i64) -> Option<i64> {
+    let Ok(payload) = batch.decompressed_payload(DecompressLimits::default()) else {
+        return Some(batch.max_timestamp());
+    };
+    let records = batch.record_refs(&payload).map_while(Result::ok);
+    records.filter(|record| record.offset >= offset).map(|record| record.timestamp).max()
 }
