@@ -95,7 +95,10 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
         Err(error) => return Err(error),
     };
-    let mut bases = tidy(dir, checkpoint.map_or(0, |checkpoint| checkpoint.log_start))?;
+    // The checkpoint's own segment stays even if the log start has passed it: it tells how the next
+    // one goes on.
+    let keep_from = checkpoint.map_or(0, |checkpoint| checkpoint.log_start.min(checkpoint.segment));
+    let mut bases = tidy(dir, keep_from)?;
 
     let mut walk = Walk::new(dir, config, health, checkpoint, &bases)?;
     if bases.is_empty() {
@@ -115,9 +118,9 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
     walk.finish(checkpoint_file, &checkpoint_path)
 }
 
-/// Removes what an interrupted deletion or a crash left behind, segments before the log start
-/// included, and answers with the base offsets of the segments that stay.
-fn tidy(dir: &PartitionDir, log_start: i64) -> io::Result<Vec<i64>> {
+/// Removes what an interrupted deletion or a crash left behind, segments that end at or before
+/// `keep_from` included, and answers with the base offsets of the segments that stay.
+fn tidy(dir: &PartitionDir, keep_from: i64) -> io::Result<Vec<i64>> {
     let storage = &*dir.storage;
     let mut bases: Vec<i64> = Vec::new();
     let names = storage.list_dir(&dir.path)?;
@@ -129,7 +132,7 @@ fn tidy(dir: &PartitionDir, log_start: i64) -> io::Result<Vec<i64>> {
         }
     }
     bases.sort_unstable();
-    let before = bases.partition_point(|&base| base <= log_start).saturating_sub(1);
+    let before = bases.partition_point(|&base| base <= keep_from).saturating_sub(1);
     for base in bases.drain(..before) {
         storage.remove_file(&dir.segment_file(base, LOG_SUFFIX))?;
     }

@@ -128,6 +128,9 @@ impl PartitionLog {
         if new_start > retained.log_start {
             self.move_log_start(new_start)?;
             retained.log_start = new_start;
+        } else {
+            // The checkpoint on disk may still name one of the segments.
+            self.write_checkpoint_of(self.bounds)?;
         }
         self.shared.segments.store(Arc::new(left));
         for segment in &segments.as_slice()[..count] {
@@ -155,6 +158,10 @@ impl PartitionLog {
         Ok(retained)
     }
 
+    fn write_checkpoint_of(&mut self, bounds: Bounds) -> Result<(), AppendError> {
+        self.write_bounds(bounds).map_err(|error| self.failed(error, &self.dir.file(CHECKPOINT_FILE)))
+    }
+
     /// Makes a higher log start durable, then publishes it.
     fn move_log_start(&mut self, log_start: i64) -> Result<(), AppendError> {
         let watermarks = self.bounds.watermarks;
@@ -167,7 +174,7 @@ impl PartitionLog {
             ),
             ..self.bounds
         };
-        self.write_bounds(bounds).map_err(|error| self.failed(error, &self.dir.file(CHECKPOINT_FILE)))?;
+        self.write_checkpoint_of(bounds)?;
         self.publish(bounds);
         let mut epochs = LeaderEpochs::clone(&self.shared.epochs.load());
         if epochs.truncate_start(log_start) {
