@@ -6,6 +6,7 @@
 
 mod lz4;
 mod snappy;
+mod zstd;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -120,9 +121,9 @@ impl Compression {
         let written = match self {
             Compression::None => return input.to_vec(),
             Compression::Snappy => return snappy::compress(input),
+            Compression::Zstd => return zstd::compress(input),
             Compression::Gzip => gzip_compress(input),
             Compression::Lz4 => lz4::compress(input),
-            Compression::Zstd => zstd::bulk::compress(input, zstd::DEFAULT_COMPRESSION_LEVEL),
         };
         // Writing to memory has no way to fail, and every codec takes every input.
         written.unwrap_or_else(|error| panic!("{self} refused to compress: {error}"))
@@ -144,10 +145,7 @@ impl Compression {
             }
             Compression::Snappy => snappy::decompress(input, cap),
             Compression::Lz4 => lz4::decompress(input, cap),
-            Compression::Zstd => {
-                let reader = zstd_reader(input, cap).map_err(|error| self.malformed(error))?;
-                self.read_capped(reader, input.len(), cap)
-            }
+            Compression::Zstd => zstd::decompress(input, cap),
         }
     }
 
@@ -222,20 +220,6 @@ fn resize_within(output: &mut Vec<u8>, len: usize, cap: usize) {
 
 /// First size of an output buffer, where the input is small.
 const READ_BYTES_MIN: usize = 4 << 10;
-
-/// Windows up to here are accepted whatever the limit: RFC 8878 asks a decoder for 8 MiB, and
-/// streaming encoders announce windows far larger than what they hold.
-const ZSTD_WINDOW_LOG_MIN: u32 = 23;
-
-/// What decoders accept by default, 128 MiB.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-
-fn zstd_reader(input: &[u8], cap: usize) -> io::Result<impl Read> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-    let cap_log = usize::BITS - cap.saturating_sub(1).leading_zeros();
-    decoder.window_log_max(cap_log.clamp(ZSTD_WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX))?;
-    Ok(decoder)
-}
 
 fn gzip_compress(input: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder =
