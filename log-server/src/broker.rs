@@ -23,6 +23,7 @@ use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::partition::{Checkpointer, FetchSessions, Flusher, Registry};
+use crate::producer_ids::ProducerIds;
 use crate::runtime::GroupRouter;
 use crate::space::Space;
 use crate::topic::{Catalog, CatalogError, TopicManager};
@@ -168,6 +169,7 @@ impl Broker {
             partitions: opened.partitions,
             groups,
             lag_cache: Arc::new(LagCache::default()),
+            producer_ids: opened.producer_ids,
             fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
             space,
             shutdown,
@@ -267,6 +269,7 @@ struct Opened {
     log_dir: Arc<LogDir>,
     partitions: Arc<Registry>,
     topics: Arc<TopicManager>,
+    producer_ids: ProducerIds,
     flusher: Arc<Flusher>,
     checkpointer: Arc<Checkpointer>,
 }
@@ -309,7 +312,16 @@ impl Opening {
             partitions.clone(),
             flusher.clone(),
         )?;
-        Ok(Opened { storage, log_dir, partitions, topics: Arc::new(topics), flusher, checkpointer })
+        let producer_ids = ProducerIds::open(storage.clone()).map_err(data_dir)?;
+        Ok(Opened {
+            storage,
+            log_dir,
+            partitions,
+            topics: Arc::new(topics),
+            producer_ids,
+            flusher,
+            checkpointer,
+        })
     }
 }
 

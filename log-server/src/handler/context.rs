@@ -9,6 +9,7 @@ use crate::config::BrokerConfig;
 use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::partition::{FetchSessions, Registry};
+use crate::producer_ids::ProducerIds;
 use crate::runtime::GroupRouter;
 use crate::space::Space;
 use crate::topic::{Catalog, TopicManager};
@@ -37,6 +38,8 @@ pub struct Context {
     pub groups: Arc<GroupRouter>,
     /// Timestamps that lag is computed from.
     pub lag_cache: Arc<LagCache>,
+    /// Ids for idempotent producers.
+    pub producer_ids: ProducerIds,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// Whether the disk has room for more.

@@ -202,13 +202,20 @@ impl TopicManager {
         self.shared.check_grow(name, partitions).map(|_| ())
     }
 
-    /// Replaces a topic's configuration entries. They act at once, and are durable on return.
+    /// Changes a topic's configuration: `change` makes the new entries from the ones of that moment, and no other
+    /// change comes in between. They act at once, and are durable on return.
     ///
     /// # Errors
-    /// See [`TopicError`].
-    pub async fn configure(&self, name: &str, entries: BTreeMap<String, String>) -> Result<(), TopicError> {
+    /// See [`TopicError`]; what `change` refuses among it.
+    pub async fn reconfigure(
+        &self,
+        name: &str,
+        change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InvalidTopicConfig>
+        + Send
+        + 'static,
+    ) -> Result<(), TopicError> {
         let name = name.to_owned();
-        self.blocking(move |shared| shared.configure(&name, entries)).await
+        self.blocking(move |shared| shared.reconfigure(&name, change)).await
     }
 
     async fn blocking<T: Send + 'static>(&self, change: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
@@ -428,8 +435,13 @@ impl Shared {
         Ok(())
     }
 
-    fn configure(&self, name: &str, entries: BTreeMap<String, String>) -> Result<(), TopicError> {
+    fn reconfigure(
+        &self,
+        name: &str,
+        change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InvalidTopicConfig>,
+    ) -> Result<(), TopicError> {
         let before = self.existing(name)?;
+        let entries = change(&before.config)?;
         let settings = config::log_config(&self.config, &entries)?;
         let changed = Topic { config: entries, ..Topic::clone(&before) };
         self.catalog.put(vec![changed]).map_err(TopicStorageError::from)?;

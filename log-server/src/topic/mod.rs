@@ -2,6 +2,7 @@
 
 mod catalog;
 pub mod config;
+mod config_table;
 mod manager;
 pub mod name;
 

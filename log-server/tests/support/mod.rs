@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use log_core::wire::{
-    ApiKey, KafkaDecode, KafkaRequest, RequestHeader, ResponseHeader, decode_response, encode_request,
+    ApiKey, KafkaDecode, KafkaRequest, RequestHeader, RequestResponsePair, ResponseHeader, decode_response,
+    encode_request,
 };
 use log_server::handler::{self, ConnectionInfo, Reply, Request};
 use log_server::{Broker, BrokerConfig};
@@ -159,4 +160,10 @@ pub async fn body(reply: Reply, api: ApiKey, version: i16) -> Bytes {
 pub async fn ask<Q: KafkaRequest, A: KafkaDecode>(rig: &Rig, api: ApiKey, version: i16, request: &Q) -> A {
     let reply = dispatch(rig, api, version, vec![encode_request(request, version).unwrap()]).await;
     decode_response(body(reply, api, version).await, version).unwrap()
+}
+
+/// Asks a handler of the control plane; the request's type knows its API and its answer.
+pub async fn call<Q: RequestResponsePair>(rig: &Rig, version: i16, request: Q) -> Q::Response {
+    let api = ApiKey::from_code(Q::API_KEY.value()).expect("a served API");
+    ask(rig, api, version, &request).await
 }

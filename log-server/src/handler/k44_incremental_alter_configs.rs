@@ -1,0 +1,133 @@
+//! IncrementalAlterConfigs (44), versions 0 to 1: changes single entries of a topic's configuration (KIP-339).
+//!
+//! | operation | effect |
+//! |---|---|
+//! | 0 set | the entry gets the value |
+//! | 1 delete | the entry goes back to the broker's value |
+//! | 2 append | a list gets the value's words that it does not have |
+//! | 3 subtract | a list loses the value's words |
+//!
+//! - Append and subtract on what is no list are INVALID_CONFIG; a name listed twice in a resource, an operation that
+//!   does not exist, and a resource listed twice are INVALID_REQUEST.
+//! - Broker resources are INVALID_REQUEST: settings come from the file, the environment and flags.
+//! - All entries of a resource are changed, or none. `validate_only` answers the same and changes nothing.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use log_core::wire::messages::incremental_alter_configs_request::AlterConfigsResource;
+use log_core::wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use log_core::wire::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+use log_core::wire::{ErrorCode, message};
+
+use super::config_resource::{alter, repeated, repetition, require_topic};
+use super::{ApiFailure, Context, Request};
+use crate::topic::config::{self, InvalidTopicConfig};
+
+/// Answers one request.
+pub async fn handle(
+    context: &Arc<Context>,
+    request: &Request,
+    message: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let listed = message.resources.iter().map(|resource| (resource.resource_type, &*resource.resource_name));
+    let repeated = repeated(listed);
+    let mut responses = Vec::with_capacity(message.resources.len());
+    for (resource, repeated) in message.resources.into_iter().zip(repeated) {
+        let altered = match repeated {
+            true => Err(repetition()),
+            false => change(context, &resource, message.validate_only).await,
+        };
+        let mut response = message!(AlterConfigsResourceResponse {
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+        });
+        if let Err(failure) = altered {
+            failure.count(context, request);
+            response.error_code = failure.code();
+            response.error_message = failure.message();
+        }
+        responses.push(response);
+    }
+    message!(IncrementalAlterConfigsResponse { responses })
+}
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Set,
+    Delete,
+    Append,
+    Subtract,
+}
+
+struct Change {
+    name: String,
+    operation: Operation,
+    value: Option<String>,
+}
+
+async fn change(
+    context: &Context,
+    resource: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), ApiFailure> {
+    require_topic(resource.resource_type)?;
+    let invalid = |reason: String| ApiFailure::new(ErrorCode::InvalidRequest, reason);
+    let mut names = HashSet::new();
+    let mut changes = Vec::with_capacity(resource.configs.len());
+    for entry in &resource.configs {
+        if !names.insert(&entry.name) {
+            return Err(invalid(format!("{} is in this request more than once", entry.name)));
+        }
+        let operation = match entry.config_operation {
+            0 => Operation::Set,
+            1 => Operation::Delete,
+            2 => Operation::Append,
+            3 => Operation::Subtract,
+            other => return Err(invalid(format!("{other} is no operation on a configuration"))),
+        };
+        let value = entry.value.as_ref().map(ToString::to_string);
+        changes.push(Change { name: entry.name.to_string(), operation, value });
+    }
+    alter(context, &resource.resource_name, validate_only, move |before| {
+        let mut config = before.clone();
+        changes.iter().try_for_each(|change| apply(&mut config, change))?;
+        Ok(config)
+    })
+    .await
+}
+
+fn apply(config: &mut BTreeMap<String, String>, change: &Change) -> Result<(), InvalidTopicConfig> {
+    let definition = config::definition(&change.name)?;
+    if let Operation::Delete = change.operation {
+        config.remove(definition.name);
+        return Ok(());
+    }
+    let value = change.value.as_deref().ok_or_else(|| InvalidTopicConfig::Null(change.name.clone()))?;
+    let value = match change.operation {
+        Operation::Set | Operation::Delete => value.to_owned(),
+        Operation::Append | Operation::Subtract => {
+            if definition.config_type() != config::ConfigType::List {
+                return Err(definition.invalid(value, "only lists can be appended to or subtracted from"));
+            }
+            let before = config.get(definition.name).cloned().unwrap_or_else(|| definition.default_value());
+            let mut words = words(&before);
+            match change.operation {
+                Operation::Subtract => words.retain(|word| !self::words(value).contains(word)),
+                _ => {
+                    let new: Vec<&str> =
+                        self::words(value).into_iter().filter(|word| !words.contains(word)).collect();
+                    words.extend(new);
+                }
+            }
+            words.join(",")
+        }
+    };
+    definition.check(&value)?;
+    config.insert(definition.name.to_owned(), value);
+    Ok(())
+}
+
+fn words(list: &str) -> Vec<&str> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty()).collect()
+}
