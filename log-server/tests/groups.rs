@@ -16,11 +16,12 @@ use log_core::wire::messages::offset_fetch_request::{
 };
 use log_core::wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use log_core::wire::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
-    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+    SyncGroupResponse,
 };
 use log_core::wire::{ApiKey, ErrorCode, StrBytes, Uuid, message};
 use log_server::topic::NewTopic;
@@ -554,7 +555,11 @@ async fn offsets_in_a_deleted_topic_are_forgotten() {
     }
     create(&rig, TOPIC, 1).await;
     Commit::SIMPLE.at(&rig, &[(0, 1)]).await;
-    rig.broker.context().groups.forget_topics(vec![TOPIC.into()]).await;
+    let request =
+        message!(DeleteTopicsRequest { topic_names: vec![StrBytes::from(TOPIC)], timeout_ms: 30_000 });
+    let answer: DeleteTopicsResponse = ask(&rig, ApiKey::DeleteTopics, 5, &request).await;
+    assert_eq!(answer.responses[0].error_code, 0);
+    create(&rig, TOPIC, 1).await;
     assert_eq!(fetch(&rig, 5, GROUP, Some(&[0]), Uuid::ZERO).await, [(0, -1)]);
     rig.broker.shutdown().await;
 }

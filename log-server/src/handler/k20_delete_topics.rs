@@ -3,7 +3,8 @@
 //! - An id that does not exist is UNKNOWN_TOPIC_ID, a name UNKNOWN_TOPIC_OR_PARTITION.
 //! - Both an id and a name, neither, or one topic twice is INVALID_REQUEST.
 //! - The broker's own topics are INVALID_REQUEST: the offsets of all groups would go with them.
-//! - The answer comes when the topic is gone, durably. Its files go when the last reader has let go of them.
+//! - The answer comes when the topic is gone, durably, and with it every group's offsets in it: a topic that is created
+//!   again under the name begins unread. Its files go when the last reader has let go of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub async fn handle(
         *times.entry(name).or_default() += 1;
     }
     let mut responses = Vec::with_capacity(wanted.len());
+    let mut gone: Vec<Arc<str>> = Vec::new();
     for ((asked_name, topic_id), name) in wanted.into_iter().zip(&names) {
         let deleted = match name {
             Ok(name) if times[name] > 1 => {
@@ -39,13 +41,19 @@ pub async fn handle(
             Err(failure) => Err(failure.clone()),
         };
         responses.push(match deleted {
-            Ok(name) => message!(DeletableTopicResult { name: Some(name), topic_id }),
+            Ok(name) => {
+                gone.push((&*name).into());
+                message!(DeletableTopicResult { name: Some(name), topic_id })
+            }
             Err(failure) => {
                 failure.count(context, request);
                 let (error_code, error_message) = (failure.code(), failure.message());
                 message!(DeletableTopicResult { name: asked_name, topic_id, error_code, error_message })
             }
         });
+    }
+    if !gone.is_empty() {
+        context.groups.forget_topics(gone).await;
     }
     message!(DeleteTopicsResponse { responses })
 }
