@@ -374,7 +374,7 @@ async fn producer_ids_are_unique_and_transactions_refused() {
             assert!(ids.insert(response.producer_id));
             let transactional_id = Some(StrBytes::from("tx"));
             let response = call(&test, version, message!(InitProducerIdRequest { transactional_id })).await;
-            assert_eq!(response.error_code, ErrorCode::UnsupportedVersion.code());
+            assert_eq!(response.error_code, ErrorCode::TransactionalIdAuthorizationFailed.code());
             assert_eq!(response.producer_id, -1);
         }
         let Rig { broker, dir } = test;

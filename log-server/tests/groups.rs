@@ -250,7 +250,7 @@ async fn a_group_is_served_here_in_every_version() {
         }
     }
     for (version, key_type, expected) in
-        [(1, 1, ErrorCode::CoordinatorNotAvailable), (3, 7, ErrorCode::InvalidRequest)]
+        [(1, 1, ErrorCode::TransactionalIdAuthorizationFailed), (3, 7, ErrorCode::InvalidRequest)]
     {
         let request = message!(FindCoordinatorRequest { key: StrBytes::from("t"), key_type: key_type });
         let answer: FindCoordinatorResponse = ask(&rig, ApiKey::FindCoordinator, version, &request).await;

@@ -2,7 +2,9 @@
 //!
 //! - Key type 0 is a group (the only one before v1). There is one node, so it is this one; the internal topic that
 //!   groups are kept in is made now, so that the group's first request finds its shard.
-//! - Key type 1 is a transaction: COORDINATOR_NOT_AVAILABLE, as there are none yet. Others: INVALID_REQUEST.
+//! - Key type 1 is a transaction, which are not served yet: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error that
+//!   every producer takes as final here. On COORDINATOR_NOT_AVAILABLE, and in librdkafka on any other, it asks again
+//!   until its user gives up. Other key types: INVALID_REQUEST.
 //! - From v4 on many keys are asked for and answered at once (KIP-699); before that, one.
 //! - An empty key is INVALID_GROUP_ID where it stands for a group.
 //! - COORDINATOR_NOT_AVAILABLE when groups cannot be served; loading is told by the group APIs themselves.
@@ -27,7 +29,7 @@ pub async fn handle(
     let key_type = if request.version() == 0 { GROUP } else { message.key_type };
     let served = match key_type {
         GROUP => context.groups.ensure_exists().await.map_err(ErrorCode::from),
-        TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable),
+        TRANSACTION => Err(ErrorCode::TransactionalIdAuthorizationFailed),
         _ => Err(ErrorCode::InvalidRequest),
     };
     let find = |key: &StrBytes| match served {
@@ -73,6 +75,7 @@ pub async fn handle(
 fn reason(error: ErrorCode) -> &'static str {
     match error {
         ErrorCode::InvalidGroupId => "the group id is empty",
+        ErrorCode::TransactionalIdAuthorizationFailed => "transactions are not supported yet",
         ErrorCode::InvalidRequest => "there is no such type of key",
         _ => "there is no coordinator for this key",
     }

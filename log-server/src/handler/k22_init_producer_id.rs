@@ -2,8 +2,9 @@
 //!
 //! - Every call without a transactional id gets a new id; what the request says of an earlier id and epoch (version 3
 //!   and later, KIP-360) only matters to transactions.
-//! - Transactions are not served yet. A transactional id is UNSUPPORTED_VERSION, which producers report as fatal: the
-//!   coordinator errors would have them try again for ever. (FindCoordinator refuses first in most clients.)
+//! - Transactions are not served yet. A transactional id is TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error that
+//!   every producer takes as final; after most others librdkafka asks again for ever. (FindCoordinator says the same
+//!   earlier.)
 //! - KAFKA_STORAGE_ERROR, which producers retry, when the disk refuses to remember the ids.
 
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub async fn handle(
             client = request.client_id(),
             "refused a transactional producer: transactions are not supported"
         );
-        return refusal(context, request, ErrorCode::UnsupportedVersion);
+        return refusal(context, request, ErrorCode::TransactionalIdAuthorizationFailed);
     }
     let shared = context.clone();
     // Reserving a block of ids syncs, which a thread of the runtime must not wait for.
