@@ -11,6 +11,7 @@ mod health;
 mod identity;
 mod index_file;
 mod index_tail;
+mod inspect;
 mod leader_epoch;
 mod log_dir;
 mod offset_index;
@@ -40,8 +41,10 @@ pub use error::{AppendError, Corruption, DeleteRecordsError, OpenError, ReadErro
 pub use flush::{CheckpointWrite, Flush};
 pub use health::DirHealth;
 pub use identity::{DIRECTORY_FORMAT, DirectoryIdentity, PartitionIdentity, kafka_id};
+pub use inspect::{Finding, InspectedSegment, Inspection, Severity, inspect};
 pub use leader_epoch::{EpochStart, LeaderEpochs};
 pub use log_dir::{Discovery, LogDir, LogDirError, LogDirOptions};
+pub use offset_index::OffsetEntry;
 pub use partition_log::{PartitionLog, SegmentInfo};
 pub use producer_state::{
     BATCHES_REMEMBERED, EXPIRATION_MS, PRODUCERS_MAX, ProducerBatch, ProducerState, ProducerStates,
@@ -50,4 +53,5 @@ pub use producer_state::{
 pub use read::{Isolation, LogReader, ReadResult};
 pub use recovery::RecoveryReport;
 pub use retention::Retained;
+pub use time_index::TimeEntry;
 pub use watermarks::Watermarks;

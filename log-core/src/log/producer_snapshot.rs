@@ -52,6 +52,11 @@ pub(super) fn prune(dir: &PartitionDir, durable_end: i64) -> io::Result<()> {
     Ok(())
 }
 
+/// The offsets of all snapshots, rising, and their paths.
+pub(super) fn files(dir: &PartitionDir) -> io::Result<Vec<(i64, String)>> {
+    Ok(offsets(dir)?.into_iter().map(|offset| (offset, dir.segment_file(offset, SUFFIX))).collect())
+}
+
 /// The offsets of all snapshots, rising.
 fn offsets(dir: &PartitionDir) -> io::Result<Vec<i64>> {
     let names = dir.storage.list_dir(&dir.path)?;
