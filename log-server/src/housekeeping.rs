@@ -107,7 +107,7 @@ impl Housekeeping {
 }
 
 /// The size of the file system that holds `path`, in bytes.
-fn total_bytes(path: &Path) -> io::Result<u64> {
+pub(crate) fn total_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }

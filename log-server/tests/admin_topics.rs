@@ -297,6 +297,7 @@ async fn the_log_dir_shows_each_partition() {
         assert!(std::path::Path::new(all.results[0].log_dir.as_str()).is_absolute());
         if version >= 4 {
             assert!(all.results[0].usable_bytes > 0);
+            assert!(all.results[0].total_bytes >= all.results[0].usable_bytes);
         }
         let some = vec![message!(DescribableLogDirTopic { topic: "a".into(), partitions: vec![1, 7] })];
         let some = call(&test, version, message!(DescribeLogDirsRequest { topics: Some(some) })).await;

@@ -2,7 +2,7 @@
 //!
 //! - No topics (null) asks for all. Partitions that are not here are left out, as in Kafka.
 //! - An offline directory carries KAFKA_STORAGE_ERROR, with the partitions all the same.
-//! - Free bytes are known; the size of the volume is not, and says -1 (version 4 and later).
+//! - Size and free bytes of the volume (version 4 and later, KIP-827); -1 where the system does not say.
 //! - There is one replica per partition: no lag, no future log.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use log_core::wire::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use log_core::wire::{ErrorCode, message};
 
 use super::{Context, Request};
+use crate::housekeeping::total_bytes;
 use crate::partition::Partition;
 
 /// Answers one request.
@@ -50,12 +51,14 @@ pub async fn handle(
     });
     let health = context.log_dir.health();
     let error = if health.is_offline() { ErrorCode::KafkaStorageError } else { ErrorCode::None };
-    let free = context.log_dir.storage().free_bytes().ok();
+    let bytes =
+        |bytes: std::io::Result<u64>| bytes.ok().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1);
     let directory = message!(DescribeLogDirsResult {
         error_code: error.code(),
         log_dir: log_dir_name(context).as_str().into(),
         topics: topics.collect(),
-        usable_bytes: free.and_then(|free| i64::try_from(free).ok()).unwrap_or(-1),
+        total_bytes: bytes(total_bytes(&context.config.data_dir)),
+        usable_bytes: bytes(context.log_dir.storage().free_bytes()),
     });
     message!(DescribeLogDirsResponse { results: vec![directory] })
 }
