@@ -1,5 +1,12 @@
 //! The `highwater` binary: one file a subcommand.
 
+mod connect;
+mod consume;
+mod format;
+mod human;
+mod place;
+mod produce;
+mod produce_input;
 mod serve;
 
 use std::process::ExitCode;
@@ -19,11 +26,15 @@ struct Cli {
 enum Command {
     /// Run the broker. Needs no configuration: loopback, port 9092, a directory beneath the current one
     Serve(Box<serve::Serve>),
+    Produce(Box<produce::Produce>),
+    Consume(Box<consume::Consume>),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
+        Command::Produce(produce) => produce.run(),
+        Command::Consume(consume) => consume.run(),
     };
     match result {
         Ok(code) => code,

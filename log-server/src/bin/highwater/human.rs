@@ -1,0 +1,54 @@
+//! Numbers for people: grouped digits, binary units, times that say which they are.
+
+use std::time::Duration;
+
+/// `336776` as `336,776`.
+pub fn count(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3 + 1);
+    if number < 0 {
+        grouped.push('-');
+    }
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Bytes with the binary unit that leaves at most four digits before the point.
+pub fn bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// What came in how long, and how fast that is.
+pub fn rate(records: u64, payload_bytes: u64, took: Duration) -> String {
+    let seconds = took.as_secs_f64().max(1e-3);
+    format!(
+        "{} records, {} in {seconds:.2} s: {} records/s, {:.1} MiB/s",
+        count(records as i64),
+        bytes(payload_bytes),
+        count((records as f64 / seconds) as i64),
+        payload_bytes as f64 / seconds / f64::from(1 << 20),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_and_units_fit() {
+        assert_eq!([0, 999, 1000, -1_234_567].map(count), ["0", "999", "1,000", "-1,234,567"]);
+        assert_eq!([0, 1023, 1024, 1 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.0 GiB"]);
+    }
+}

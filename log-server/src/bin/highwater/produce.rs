@@ -1,0 +1,254 @@
+//! `highwater produce`: lines or NDJSON from a file or standard input into a topic.
+
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use futures_util::FutureExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use log_client::producer::{Acks, Delivery, ProduceError};
+use log_client::{Compression, Header, Producer, ProducerConfig, ProducerRecord};
+use tokio::sync::mpsc;
+
+use crate::Outcome;
+use crate::connect::{self, Bootstrap, text};
+use crate::human;
+use crate::produce_input::{self, Line, Shape};
+
+/// Unanswered records that are remembered. Beyond that, sending waits for the oldest.
+const DELIVERIES_MAX: usize = 200_000;
+
+/// Send lines from a file or standard input, one record a line.
+///
+/// Input that is gzip is unpacked. Ends when the input does and everything has been acknowledged; the
+/// exit status is 0 only if every line was.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  highwater produce events --format ndjson --key-field user --timestamp-field at events.ndjson.gz
+  tail -F app.log | highwater produce app-log --compression zstd")]
+pub struct Produce {
+    /// Topic to send to; created if the broker does that
+    topic: String,
+    /// File to read, - for standard input
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+    /// What a line is: text as it stands, or a JSON object (the record's value is the line all the same)
+    #[arg(long, value_enum, default_value_t = Format::Lines)]
+    format: Format,
+    /// Take the key from this field of the JSON object
+    #[arg(long, value_name = "FIELD", conflicts_with = "key")]
+    key_field: Option<String>,
+    /// Take the time from this field: RFC 3339, or milliseconds since the epoch
+    #[arg(long, value_name = "FIELD")]
+    timestamp_field: Option<String>,
+    /// The same key for every record
+    #[arg(long)]
+    key: Option<String>,
+    /// A header for every record; repeat for several
+    #[arg(long = "header", short = 'H', value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<Header>,
+    /// Send to this partition instead of by key
+    #[arg(long, short)]
+    partition: Option<i32>,
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(long, short = 'z', default_value = "none")]
+    compression: Compression,
+    /// Who must have a record before it counts: 0 nobody, 1 the broker, all its disk
+    #[arg(long, default_value = "all")]
+    acks: Acks,
+    /// Bytes of a batch before compression
+    #[arg(long, value_name = "BYTES", default_value_t = 512 << 10)]
+    batch_size: usize,
+    /// How long a batch waits for more records, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    linger: u64,
+    /// Malformed lines: stop at the first, or report and leave them out
+    #[arg(long, value_enum, default_value_t = OnError::Stop)]
+    on_error: OnError,
+    /// No progress and no summary
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Lines,
+    #[value(alias = "json")]
+    Ndjson,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnError {
+    Stop,
+    Skip,
+}
+
+fn header(word: &str) -> Result<Header, String> {
+    let (name, value) = word.split_once('=').ok_or_else(|| format!("'{word}' is not NAME=VALUE"))?;
+    Ok(Header::new(name.to_owned(), Some(value.to_owned())))
+}
+
+impl Produce {
+    /// Sends until the input ends.
+    pub fn run(self) -> Outcome {
+        // A field can only be taken out of JSON.
+        let is_json =
+            self.format == Format::Ndjson || self.key_field.is_some() || self.timestamp_field.is_some();
+        let shape = Shape {
+            topic: self.topic.as_str().into(),
+            partition: self.partition,
+            key: self.key.clone().map(Into::into),
+            headers: self.headers.clone(),
+            is_json,
+            key_field: self.key_field.clone(),
+            timestamp_field: self.timestamp_field.clone(),
+        };
+        connect::run(self.send(shape))
+    }
+
+    async fn send(self, shape: Shape) -> Outcome {
+        let client = self.bootstrap.connect().await?;
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let name = self.file.display().to_string();
+        let source = produce_input::open(&self.file, bytes_read.clone())
+            .map_err(|error| format!("cannot read {name}: {error}"))?;
+        let config = ProducerConfig {
+            acks: self.acks,
+            compression: self.compression,
+            batch_bytes_max: self.batch_size.min(1_000_000),
+            linger: Duration::from_millis(self.linger),
+            ..ProducerConfig::default()
+        };
+        let mut sending = Sending::new(Producer::new(&client, config));
+        let progress = self.progress();
+        // Eight groups of lines read ahead; the thread ends with the input or with this receiver.
+        let (lines, mut read) = mpsc::channel(8);
+        let reader = std::thread::spawn(move || {
+            produce_input::read(source, &shape, |group| lines.blocking_send(group).is_ok())
+        });
+        let mut skipped = 0u64;
+        'input: while let Some(group) = read.recv().await {
+            for line in group {
+                match line {
+                    Line::Record(record) => sending.send(record).await?,
+                    Line::Malformed(number, reason) => {
+                        progress.suspend(|| eprintln!("{name}:{number}: {reason}"));
+                        if self.on_error == OnError::Stop {
+                            sending.malformed = Some(number);
+                            break 'input;
+                        }
+                        skipped += 1;
+                    }
+                }
+            }
+            progress.set_position(bytes_read.load(Ordering::Relaxed));
+            progress.set_message(human::count(sending.records as i64));
+        }
+        let is_stopped = sending.malformed;
+        drop(read);
+        let report = sending.finish().await;
+        progress.finish_and_clear();
+        let report = report?;
+        if !self.quiet {
+            eprintln!("{}", human::rate(report.records, report.bytes, report.took));
+        }
+        if skipped > 0 {
+            eprintln!("{} malformed lines were left out", human::count(skipped as i64));
+        }
+        if let Some(number) = is_stopped {
+            return Err(format!(
+                "stopped at line {number} of {name}; the lines before it were sent. \
+                 Mend it, or leave such lines out with --on-error skip."
+            ));
+        }
+        match reader.join() {
+            Ok(Ok(())) => Ok(ExitCode::SUCCESS),
+            Ok(Err(error)) => Err(format!("cannot read on in {name}: {error}")),
+            Err(_) => Err(format!("reading {name} failed")),
+        }
+    }
+
+    fn progress(&self) -> ProgressBar {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let total = self.file.metadata().map(|metadata| metadata.len()).ok();
+        let (bar, template) = match total {
+            Some(total) => (
+                ProgressBar::new(total),
+                "{msg} records {wide_bar} {binary_bytes}/{binary_total_bytes} {eta}",
+            ),
+            None => (ProgressBar::new_spinner(), "{spinner} {msg} records, {binary_bytes} {elapsed}"),
+        };
+        match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }
+    }
+}
+
+/// Records on their way.
+struct Sending {
+    producer: Producer,
+    deliveries: VecDeque<Delivery>,
+    started: Instant,
+    records: u64,
+    bytes: u64,
+    malformed: Option<u64>,
+}
+
+struct Report {
+    records: u64,
+    bytes: u64,
+    took: Duration,
+}
+
+impl Sending {
+    fn new(producer: Producer) -> Sending {
+        let deliveries = VecDeque::new();
+        Sending { producer, deliveries, started: Instant::now(), records: 0, bytes: 0, malformed: None }
+    }
+
+    async fn send(&mut self, record: ProducerRecord) -> Result<(), String> {
+        self.bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
+        self.deliveries.push_back(self.producer.send(record).await.map_err(failure)?);
+        self.records += 1;
+        // The oldest are answered first, by and large: looking at the front is enough.
+        while let Some(Some(outcome)) = self.deliveries.front_mut().map(|front| front.now_or_never()) {
+            outcome.map_err(failure)?;
+            self.deliveries.pop_front();
+        }
+        if self.deliveries.len() >= DELIVERIES_MAX
+            && let Some(front) = self.deliveries.pop_front()
+        {
+            front.await.map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<Report, String> {
+        // The failure that is reported is the one that came first.
+        self.producer.flush().await.ok();
+        for delivery in self.deliveries {
+            delivery.await.map_err(failure)?;
+        }
+        self.producer.close().await.map_err(failure)?;
+        Ok(Report { records: self.records, bytes: self.bytes, took: self.started.elapsed() })
+    }
+}
+
+fn failure(error: ProduceError) -> String {
+    match error {
+        ProduceError::DeliveryTimeout { outcome_unknown: true, .. } => {
+            format!("{error}\n  The broker may have the record all the same.")
+        }
+        other => text(other),
+    }
+}
