@@ -1,0 +1,78 @@
+//! The bare-hardware twins: the same bytes over the same socket and into the same kind of file, with no broker between.
+//!
+//! A ratio against a twin that ran a moment ago in the same process holds on any machine; an absolute figure does not.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use memmap2::{MmapMut, MmapOptions};
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// A file of `len` bytes with real blocks, mapped for writing: what a segment is to the operating system.
+pub fn allocated_map(dir: &Path, len: usize) -> io::Result<(File, MmapMut)> {
+    let file = tempfile::tempfile_in(dir)?;
+    fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
+    // SAFETY: the file is anonymous, so nobody else can shorten or write it while it is mapped.
+    let map = unsafe { MmapOptions::new().len(len).map_mut(&file)? };
+    Ok((file, map))
+}
+
+/// Receives `total` bytes over loopback and copies them into a fresh map, `block` bytes a read. The floor of a produce.
+pub fn socket_to_map(dir: &Path, total: usize, block: usize) -> io::Result<Duration> {
+    let (file, mut map) = allocated_map(dir, total)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut sender = TcpStream::connect(listener.local_addr()?)?;
+    let (mut receiver, _) = listener.accept()?;
+    let started = Instant::now();
+    let sending = std::thread::spawn(move || -> io::Result<()> {
+        let bytes = vec![0x5a_u8; block];
+        let mut left = total;
+        while left > 0 {
+            let n = left.min(block);
+            sender.write_all(&bytes[..n])?;
+            left -= n;
+        }
+        Ok(())
+    });
+    let mut buffer = vec![0_u8; block];
+    let mut at = 0;
+    while at < total {
+        let n = receiver.read(&mut buffer)?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        map[at..at + n].copy_from_slice(&buffer[..n]);
+        at += n;
+    }
+    let took = started.elapsed();
+    sending.join().expect("the sender does not panic")?;
+    drop((map, file));
+    Ok(took)
+}
+
+/// Sends `total` bytes from a map that is in memory over loopback, `block` bytes a write. The floor of a hot fetch.
+pub fn map_to_socket(dir: &Path, total: usize, block: usize) -> io::Result<Duration> {
+    let (_file, mut map) = allocated_map(dir, total)?;
+    map.fill(0x5a);
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut receiver = TcpStream::connect(listener.local_addr()?)?;
+    let (mut sender, _) = listener.accept()?;
+    let started = Instant::now();
+    let sending = std::thread::spawn(move || -> io::Result<()> {
+        map.chunks(block).try_for_each(|chunk| sender.write_all(chunk))
+    });
+    let mut buffer = vec![0_u8; block];
+    let mut left = total;
+    while left > 0 {
+        match receiver.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => left -= n,
+        }
+    }
+    let took = started.elapsed();
+    sending.join().expect("the sender does not panic")?;
+    Ok(took)
+}
