@@ -31,7 +31,7 @@ use crate::topic::{Catalog, CatalogError, TopicManager};
 /// A running broker. Any number of them live in one process, each in its own directory.
 ///
 /// Must be started within a tokio runtime with at least one worker thread. Dropping it without
-/// [`shutdown`](Broker::shutdown) is what a crash is: the next start recovers.
+/// [`shutdown`](Broker::shutdown) stops it without a word to the disk: the next start recovers, as after a crash.
 pub struct Broker {
     context: Arc<Context>,
     kafka_addr: SocketAddr,
@@ -212,7 +212,7 @@ impl Broker {
     /// Stops: accepts no more, answers what is in flight (for `shutdown_wait_ms` at most), makes everything durable,
     /// and leaves the marker that spares the next start a recovery.
     pub async fn shutdown(self) {
-        let context = self.context;
+        let context = self.context.clone();
         context.shutdown.cancel();
         self.connections.close();
         self.background.close();
@@ -222,7 +222,9 @@ impl Broker {
         }
         self.http_stop.cancel();
         self.background.wait().await;
-        let (flusher, checkpointer) = (self.flusher, self.checkpointer);
+        let (flusher, checkpointer) = (self.flusher.clone(), self.checkpointer.clone());
+        // The context and all it holds is given up before this returns, the directory's lock included.
+        drop(self);
         let closed = tokio::task::spawn_blocking(move || {
             flusher.stop();
             checkpointer.stop();
@@ -233,6 +235,15 @@ impl Broker {
             Ok(false) => tracing::error!("stopped, and not cleanly: the next start recovers"),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.context.shutdown.cancel();
+        self.http_stop.cancel();
+        self.flusher.request_stop();
+        self.checkpointer.request_stop();
     }
 }
 
@@ -305,6 +316,7 @@ impl Opening {
         )
         .map_err(StartError::Threads)?;
         let partitions = Arc::new(Registry::default());
+        let threads = StopUnlessOpened(Some((&flusher, &checkpointer)));
         let topics = TopicManager::open(
             self.config.clone(),
             log_dir.clone(),
@@ -313,6 +325,7 @@ impl Opening {
             flusher.clone(),
         )?;
         let producer_ids = ProducerIds::open(storage.clone()).map_err(data_dir)?;
+        threads.opened();
         Ok(Opened {
             storage,
             log_dir,
@@ -322,6 +335,24 @@ impl Opening {
             flusher,
             checkpointer,
         })
+    }
+}
+
+/// Ends the threads again when what comes after them cannot be opened.
+struct StopUnlessOpened<'a>(Option<(&'a Flusher, &'a Checkpointer)>);
+
+impl StopUnlessOpened<'_> {
+    fn opened(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopUnlessOpened<'_> {
+    fn drop(&mut self) {
+        if let Some((flusher, checkpointer)) = self.0 {
+            flusher.request_stop();
+            checkpointer.request_stop();
+        }
     }
 }
 

@@ -64,10 +64,15 @@ impl Checkpointer {
         }
     }
 
-    /// Ends the thread. What is scheduled is dropped: a clean shutdown writes last checkpoints of its own.
-    pub fn stop(&self) {
+    /// Has the thread end, without waiting for it.
+    pub fn request_stop(&self) {
         self.work.lock().stopping = true;
         self.wake.notify_all();
+    }
+
+    /// Ends the thread. What is scheduled is dropped: a clean shutdown writes last checkpoints of its own.
+    pub fn stop(&self) {
+        self.request_stop();
         if let Some(thread) = self.thread.lock().take() {
             // A thread that panicked said so on its way out.
             let _ = thread.join();

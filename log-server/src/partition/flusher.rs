@@ -106,10 +106,15 @@ impl Flusher {
         }
     }
 
-    /// Syncs what is left and ends the threads. Blocks until they have.
-    pub fn stop(&self) {
+    /// Has the threads end once there is nothing left for them, without waiting for it.
+    pub fn request_stop(&self) {
         self.work.lock().stopping = true;
         self.wake.notify_all();
+    }
+
+    /// Syncs what is left and ends the threads. Blocks until they have.
+    pub fn stop(&self) {
+        self.request_stop();
         for thread in self.threads.lock().drain(..) {
             // A thread that panicked has nothing left to sync, and said so on its way out.
             let _ = thread.join();

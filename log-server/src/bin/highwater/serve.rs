@@ -1,6 +1,6 @@
 //! `highwater serve`: runs the broker until SIGTERM or SIGINT.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -53,19 +53,26 @@ async fn serve(config: BrokerConfig, started: Instant) -> Outcome {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let data_dir = config.data_dir.display().to_string();
     let broker = Broker::start(config).await.map_err(|error| error.to_string())?;
-    println!("Highwater {} is ready after {} ms.", env!("CARGO_PKG_VERSION"), started.elapsed().as_millis());
-    println!("  Kafka clients   {}", broker.kafka_addr());
-    println!("  data            {data_dir}");
+    let http = broker.http_addr().map_or("off".to_owned(), |address| format!("http://{address}/"));
+    say(&format!(
+        "Highwater {} is ready after {} ms.\n  Kafka clients   {}\n  HTTP            {http}\n  data            {data_dir}",
+        env!("CARGO_PKG_VERSION"),
+        started.elapsed().as_millis(),
+        broker.kafka_addr(),
+    ));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    println!(
-        "Stopping: answering what is in flight. A second signal stops at once, at the price of a recovery."
-    );
+    say("Stopping: answering what is in flight. A second signal stops at once, at the price of a recovery.");
     tokio::select! {
         () = broker.shutdown() => Ok(ExitCode::SUCCESS),
         _ = terminate.recv() => Ok(ExitCode::FAILURE),
         _ = interrupt.recv() => Ok(ExitCode::FAILURE),
     }
+}
+
+/// Prints for whoever watches. That nobody does any more (a closed pipe) is no reason to stop a broker.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
