@@ -55,8 +55,10 @@ pub fn socket_to_map(dir: &Path, total: usize, block: usize) -> io::Result<Durat
 
 /// Sends `total` bytes from a map that is in memory over loopback, `block` bytes a write. The floor of a hot fetch.
 pub fn map_to_socket(dir: &Path, total: usize, block: usize) -> io::Result<Duration> {
-    let (_file, mut map) = allocated_map(dir, total)?;
+    let (file, mut map) = allocated_map(dir, total)?;
     map.fill(0x5a);
+    // What a broker serves has been synced; writing it back must not run beside the clock.
+    file.sync_data()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut receiver = TcpStream::connect(listener.local_addr()?)?;
     let (mut sender, _) = listener.accept()?;
