@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// `336776` as `336,776`.
 pub fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
@@ -42,6 +44,14 @@ pub fn rate(records: u64, payload_bytes: u64, took: Duration) -> String {
     )
 }
 
+/// Milliseconds since the epoch as RFC 3339, `-` for none.
+pub fn time(timestamp_ms: i64) -> String {
+    match Timestamp::from_millisecond(timestamp_ms) {
+        Ok(timestamp) if timestamp_ms >= 0 => format!("{timestamp:.3}"),
+        _ => "-".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +60,7 @@ mod tests {
     fn digits_are_grouped_and_units_fit() {
         assert_eq!([0, 999, 1000, -1_234_567].map(count), ["0", "999", "1,000", "-1,234,567"]);
         assert_eq!([0, 1023, 1024, 1 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.0 GiB"]);
+        assert_eq!(time(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time(-1), "-");
     }
 }

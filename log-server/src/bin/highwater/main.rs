@@ -3,11 +3,15 @@
 mod connect;
 mod consume;
 mod format;
+mod group;
 mod human;
+mod lag;
 mod place;
 mod produce;
 mod produce_input;
 mod serve;
+mod table;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -26,15 +30,21 @@ struct Cli {
 enum Command {
     /// Run the broker. Needs no configuration: loopback, port 9092, a directory beneath the current one
     Serve(Box<serve::Serve>),
+    Topic(Box<topic::TopicCommand>),
     Produce(Box<produce::Produce>),
     Consume(Box<consume::Consume>),
+    Group(Box<group::GroupCommand>),
+    Lag(Box<lag::Lag>),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
+        Command::Topic(topic) => topic.run(),
         Command::Produce(produce) => produce.run(),
         Command::Consume(consume) => consume.run(),
+        Command::Group(group) => group.run(),
+        Command::Lag(lag) => lag.run(),
     };
     match result {
         Ok(code) => code,
@@ -44,6 +54,18 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Prints a line to standard output. Whoever reads it may have seen enough (`| head`), which ends the process
+/// without a word.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        if writeln!(std::io::stdout(), $($arg)*).is_err() {
+            std::process::exit(0);
+        }
+    }};
+}
+use say;
 
 /// What a subcommand comes to: an exit status, or a message that says what went wrong and what to do.
 type Outcome = Result<ExitCode, String>;
