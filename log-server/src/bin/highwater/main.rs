@@ -2,6 +2,8 @@
 
 mod connect;
 mod consume;
+mod data_dir;
+mod dump;
 mod format;
 mod group;
 mod human;
@@ -12,6 +14,7 @@ mod produce_input;
 mod serve;
 mod table;
 mod topic;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -35,6 +38,8 @@ enum Command {
     Consume(Box<consume::Consume>),
     Group(Box<group::GroupCommand>),
     Lag(Box<lag::Lag>),
+    Dump(Box<dump::Dump>),
+    Verify(Box<verify::Verify>),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +50,8 @@ fn main() -> ExitCode {
         Command::Consume(consume) => consume.run(),
         Command::Group(group) => group.run(),
         Command::Lag(lag) => lag.run(),
+        Command::Dump(dump) => dump.run(),
+        Command::Verify(verify) => verify.run(),
     };
     match result {
         Ok(code) => code,
