@@ -338,12 +338,16 @@ impl LogDir {
                 self.storage.remove_file(&name).map_err(LogDirError::at(&name))?;
             }
         }
-        for name in self.storage.list_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))? {
+        let mut deleted = self.storage.list_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))?;
+        deleted.retain(|name| name.ends_with(DELETED_SUFFIX));
+        if !deleted.is_empty() {
+            // The process that gave them this name may not have lived to sync it.
+            self.storage.sync_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))?;
+        }
+        for name in deleted {
             let path = format!("{TOPICS_DIR}/{name}");
-            if name.ends_with(DELETED_SUFFIX) {
-                tracing::info!(path, "removing what is left of a deleted partition");
-                self.storage.remove_dir_all(&path).map_err(LogDirError::at(&path))?;
-            }
+            tracing::info!(path, "removing what is left of a deleted partition");
+            self.storage.remove_dir_all(&path).map_err(LogDirError::at(&path))?;
         }
         Ok(())
     }

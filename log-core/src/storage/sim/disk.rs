@@ -82,6 +82,7 @@ impl Disk {
         let mut disk = Disk { nodes: nodes.collect(), next_id: self.next_id, ..Disk::new(seed) };
         disk.capacity = self.capacity;
         disk.ignored = self.ignored.clone();
+        disk.trace = self.trace_with(format!("      the power is back: {survival:?}, seed {seed}"));
         let reachable: BTreeSet<NodeId> = disk.reachable().into_iter().collect();
         disk.nodes.retain(|id, _| reachable.contains(id));
         disk
@@ -96,7 +97,21 @@ impl Disk {
             syncs: self.syncs,
             capacity: self.capacity,
             ignored: self.ignored.clone(),
+            trace: self.trace_with("      the process was killed".to_owned()),
             ..Disk::new(0)
+        }
+    }
+
+    fn trace_with(&self, line: String) -> Option<Vec<String>> {
+        let mut trace = self.trace.clone()?;
+        trace.push(line);
+        Some(trace)
+    }
+
+    /// Adds a line to the trace, if one is kept.
+    pub(super) fn note(&mut self, line: fmt::Arguments<'_>) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("      {line}"));
         }
     }
 
@@ -292,7 +307,7 @@ impl Disk {
         let id = self.find_directory(path)?;
         let operation = self.begin(format_args!("sync directory {path}"))?;
         let fails = self.count_sync();
-        let Disk { nodes, random, ignored, .. } = self;
+        let Disk { nodes, ignored, .. } = self;
         let Some(Node::Directory(directory)) = nodes.get_mut(&id) else {
             unreachable!("found as a directory");
         };
@@ -300,7 +315,8 @@ impl Disk {
         let point = SyncPoint { path, is_directory: true, changed_names, synced_before: true };
         let ignored = ignored.as_ref().is_some_and(|ignored| ignored(&point));
         if fails {
-            directory.lose(random);
+            // Names are in the file system's journal. Unlike pages that were not written they do not
+            // pass for written afterwards.
             return Err(io::Error::from_raw_os_error(EIO));
         }
         if !ignored {

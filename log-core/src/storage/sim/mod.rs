@@ -94,7 +94,13 @@ impl SimStorage {
         self.disk.lock().trace = Some(Vec::new());
     }
 
-    /// The operations since [`record_trace`](SimStorage::record_trace), with their numbers.
+    /// Adds a line of the test's own to the trace, if one is kept.
+    pub fn note(&self, line: fmt::Arguments<'_>) {
+        self.disk.lock().note(line);
+    }
+
+    /// The operations since [`record_trace`](SimStorage::record_trace), with their numbers, those
+    /// before crashes included.
     pub fn trace(&self) -> Vec<String> {
         self.disk.lock().trace.clone().unwrap_or_default()
     }

@@ -281,15 +281,6 @@ impl DirectoryNode {
         }
     }
 
-    /// A sync that failed: some changes have arrived, and the others are never going to.
-    pub(super) fn lose(&mut self, random: &mut fastrand::Rng) {
-        for change in self.changes.drain(..) {
-            if random.bool() {
-                apply(&mut self.durable, &change);
-            }
-        }
-    }
-
     /// The names that have come and gone since the last sync.
     pub(super) fn changed_names(&self) -> impl Iterator<Item = &str> {
         self.changes.iter().flat_map(|change| {
