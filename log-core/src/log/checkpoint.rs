@@ -25,7 +25,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::record::crc32c;
-use crate::storage::{RandomFile, Storage, parent};
+use crate::storage::{RandomFile, Storage};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"HWCP");
 const VERSION: u32 = 1;
@@ -62,19 +62,30 @@ pub struct LastBatch {
 pub struct CheckpointFile {
     file: Arc<dyn RandomFile>,
     /// Guards the order of writes: one at a time, each with the next sequence.
-    sequence: Mutex<u64>,
+    newest: Mutex<Newest>,
+}
+
+/// The slot that counts.
+#[derive(Debug)]
+struct Newest {
+    sequence: u64,
+    /// Its bytes, if they have been read and not yet written by this process. The last one may have
+    /// died of a sync that failed on just these bytes; then they are in the page cache and nowhere
+    /// else, and to write the other slot would be to write over the only one on disk (R4).
+    unconfirmed: Option<[u8; SLOT_BYTES]>,
 }
 
 impl CheckpointFile {
-    /// Creates the file with its first checkpoint, durable with its name.
+    /// Creates the file with its first checkpoint, durable with its name: where there is a file, there
+    /// is a checkpoint in it.
     ///
     /// # Errors
     /// Of the disk.
     pub fn create(storage: &dyn Storage, path: &str, first: &Checkpoint) -> io::Result<CheckpointFile> {
-        let created = CheckpointFile { file: storage.open_random(path, true)?, sequence: Mutex::new(0) };
-        created.write(first)?;
-        storage.sync_dir(parent(path))?;
-        Ok(created)
+        let sequence = 0;
+        storage.write_atomic(path, &encode(sequence, first))?;
+        let newest = Mutex::new(Newest { sequence, unconfirmed: None });
+        Ok(CheckpointFile { file: storage.open_random(path, false)?, newest })
     }
 
     /// Opens the file and reads the newer of its slots; `None` if neither checks, and then nothing is
@@ -84,7 +95,7 @@ impl CheckpointFile {
     /// Of the disk; `NotFound` if there is no file.
     pub fn open(storage: &dyn Storage, path: &str) -> io::Result<(CheckpointFile, Option<Checkpoint>)> {
         let file = storage.open_random(path, false)?;
-        let mut newest: Option<(u64, Checkpoint)> = None;
+        let mut newest: Option<(u64, Checkpoint, [u8; SLOT_BYTES])> = None;
         for slot in 0..2 {
             let mut bytes = [0; SLOT_BYTES];
             if file.read_at(slot * SLOT_DISTANCE, &mut bytes)? < SLOT_BYTES {
@@ -92,16 +103,25 @@ impl CheckpointFile {
             }
             if let Some((sequence, checkpoint)) = decode(&bytes)
                 && sequence % 2 == slot
-                && newest.is_none_or(|(newer, _)| newer < sequence)
+                && newest.is_none_or(|(newer, _, _)| newer < sequence)
             {
-                newest = Some((sequence, checkpoint));
+                newest = Some((sequence, checkpoint, bytes));
             }
         }
-        let sequence = newest.map_or(0, |(sequence, _)| sequence);
-        Ok((
-            CheckpointFile { file, sequence: Mutex::new(sequence) },
-            newest.map(|(_, checkpoint)| checkpoint),
-        ))
+        let state = Newest {
+            sequence: newest.map_or(0, |(sequence, _, _)| sequence),
+            unconfirmed: newest.map(|(_, _, bytes)| bytes),
+        };
+        Ok((CheckpointFile { file, newest: Mutex::new(state) }, newest.map(|(_, checkpoint, _)| checkpoint)))
+    }
+
+    /// Makes certain that the checkpoint that was read is on disk. To be called before anything is
+    /// done that cannot be undone and would be wrong if the one before it counted.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn confirm(&self) -> io::Result<()> {
+        self.confirm_newest(&mut self.newest.lock())
     }
 
     /// Makes a checkpoint the one that counts. The log has been synced up to it (R7).
@@ -109,13 +129,26 @@ impl CheckpointFile {
     /// # Errors
     /// Of the disk. The checkpoint before this one still counts then.
     pub fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
-        let mut sequence = self.sequence.lock();
+        let mut newest = self.newest.lock();
+        self.confirm_newest(&mut newest)?;
         // The slot of the older checkpoint: the newer one stays whole whatever happens here.
-        let next = *sequence + 1;
-        self.file.write_at((next % 2) * SLOT_DISTANCE, &encode(next, checkpoint))?;
-        self.file.sync()?;
-        *sequence = next;
+        let next = newest.sequence + 1;
+        self.write_slot(next, &encode(next, checkpoint))?;
+        newest.sequence = next;
         Ok(())
+    }
+
+    fn confirm_newest(&self, newest: &mut Newest) -> io::Result<()> {
+        if let Some(bytes) = newest.unconfirmed {
+            self.write_slot(newest.sequence, &bytes)?;
+            newest.unconfirmed = None;
+        }
+        Ok(())
+    }
+
+    fn write_slot(&self, sequence: u64, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
+        self.file.write_at((sequence % 2) * SLOT_DISTANCE, bytes)?;
+        self.file.sync()
     }
 }
 
@@ -201,12 +234,12 @@ mod tests {
         let file = CheckpointFile::create(&storage, "checkpoint", &at(4)).expect("room");
         file.write(&at(5)).expect("room");
         let random = storage.open_random("checkpoint", false).expect("there");
-        // The second checkpoint has sequence 2 and so lies in the first slot.
-        random.write_at(30, &[0xff; 20]).expect("room");
+        // The second checkpoint has sequence 1 and so lies in the second slot.
+        random.write_at(SLOT_DISTANCE + 30, &[0xff; 20]).expect("room");
         let (reopened, read) = CheckpointFile::open(&storage, "checkpoint").expect("there");
         assert_eq!(read, Some(at(4)));
         reopened.write(&at(6)).expect("room");
-        random.write_at(SLOT_DISTANCE, &[0; SLOT_BYTES]).expect("room");
+        random.write_at(0, &[0; SLOT_BYTES]).expect("room");
         assert_eq!(CheckpointFile::open(&storage, "checkpoint").expect("there").1, Some(at(6)));
     }
 

@@ -153,6 +153,12 @@ impl LogDir {
             LockError::Io(source) => LogDirError::Storage { path: LOCK_FILE.into(), source },
         })?;
         let identity = open_identity(&*storage, options)?;
+        // The process that made them may not have lived to sync the names of the lock, the identity and
+        // the topics, and what is written from now on hangs on them.
+        storage
+            .create_dir_all(TOPICS_DIR)
+            .and_then(|()| storage.sync_dir(""))
+            .map_err(LogDirError::at(TOPICS_DIR))?;
         let clean = take_clean_shutdown(&*storage)?;
         let dir = LogDir { storage, health: Arc::default(), identity, clean, _lock: lock };
         dir.remove_leftovers()?;
@@ -367,12 +373,7 @@ fn open_identity(storage: &dyn Storage, options: &LogDirOptions) -> Result<Direc
             return Err(LogDirError::Damaged { path: META_FILE.into(), reason });
         }
         let identity = DirectoryIdentity::new(options.node_id, options.cluster_id.clone());
-        storage
-            .create_dir_all(TOPICS_DIR)
-            // Syncs the root as well, with the names of the lock and of the topics.
-            .and_then(|()| storage.write_atomic(META_FILE, &to_json(&identity)))
-            .map_err(LogDirError::at(META_FILE))?;
-        return Ok(identity);
+        storage.write_atomic(META_FILE, &to_json(&identity)).map_err(LogDirError::at(META_FILE))?;
     }
     let bytes = read_or_damaged(storage, META_FILE)?;
     // The format first: the rest may look otherwise in another one.

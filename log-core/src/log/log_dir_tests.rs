@@ -99,6 +99,7 @@ fn the_note_of_a_clean_shutdown_serves_once() {
     let mut clean = CleanShutdown::default();
     clean.add("orders-3", 42);
     log_dir.close_clean(&clean).expect("room");
+    drop(log_dir);
     let log_dir = LogDir::open(storage(&dir), &OPTIONS).expect("ours");
     assert!(log_dir.was_clean());
     assert_eq!(log_dir.clean_log_end(&orders(5)), Some(42));
@@ -112,6 +113,7 @@ fn a_directory_that_went_offline_is_never_clean() {
     let log_dir = LogDir::open(storage(&dir), &OPTIONS).expect("new");
     log_dir.health().poison("sync failed");
     log_dir.close_clean(&CleanShutdown::default()).expect_err("offline");
+    drop(log_dir);
     assert!(!LogDir::open(storage(&dir), &OPTIONS).expect("ours").was_clean());
 }
 

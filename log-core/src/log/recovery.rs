@@ -98,7 +98,7 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
     // The checkpoint's own segment stays even if the log start has passed it: it tells how the next
     // one goes on.
     let keep_from = checkpoint.map_or(0, |checkpoint| checkpoint.log_start.min(checkpoint.segment));
-    let mut bases = tidy(dir, keep_from)?;
+    let mut bases = tidy(dir, health, checkpoint_file.as_ref(), keep_from)?;
 
     let mut walk = Walk::new(dir, config, health, checkpoint, &bases)?;
     if bases.is_empty() {
@@ -120,7 +120,12 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
 
 /// Removes what an interrupted deletion or a crash left behind, segments that end at or before
 /// `keep_from` included, and answers with the base offsets of the segments that stay.
-fn tidy(dir: &PartitionDir, keep_from: i64) -> io::Result<Vec<i64>> {
+fn tidy(
+    dir: &PartitionDir,
+    health: &DirHealth,
+    checkpoint: Option<&CheckpointFile>,
+    keep_from: i64,
+) -> io::Result<Vec<i64>> {
     let storage = &*dir.storage;
     let mut bases: Vec<i64> = Vec::new();
     let names = storage.list_dir(&dir.path)?;
@@ -133,6 +138,12 @@ fn tidy(dir: &PartitionDir, keep_from: i64) -> io::Result<Vec<i64>> {
     }
     bases.sort_unstable();
     let before = bases.partition_point(|&base| base <= keep_from).saturating_sub(1);
+    if before > 0
+        && let Some(checkpoint) = checkpoint
+    {
+        // The log start outlives what lies before it (R15).
+        checkpoint.confirm().inspect_err(|error| poison_unless_exhausted(dir, health, error))?;
+    }
     for base in bases.drain(..before) {
         storage.remove_file(&dir.segment_file(base, LOG_SUFFIX))?;
     }
@@ -154,6 +165,8 @@ struct Walk<'a> {
     health: &'a DirHealth,
     /// Where the durable part ends as far as is known.
     durable: Checkpoint,
+    /// Whether there was a checkpoint to read.
+    checkpointed: bool,
     /// There was no checkpoint to read, so only the last segment can have a torn tail.
     unknown: bool,
     segments: Vec<Arc<Segment>>,
@@ -209,6 +222,7 @@ impl<'a> Walk<'a> {
             config,
             health,
             durable,
+            checkpointed: checkpoint.is_some(),
             unknown: checkpoint.is_none() && bases.len() > 1,
             segments: Vec::new(),
             unindexed: Vec::new(),
@@ -317,7 +331,8 @@ impl<'a> Walk<'a> {
         } else if torn || !joined {
             cut_following = true;
             if torn {
-                let kept = quarantine::keep(storage, &*file, position, data_end)?;
+                let kept = quarantine::keep(storage, &*file, position, data_end)
+                    .inspect_err(|error| self.poison_unless_exhausted(error))?;
                 tracing::warn!(
                     file = path,
                     position,
@@ -477,7 +492,8 @@ impl<'a> Walk<'a> {
             let file = storage.open_segment(&path, 0, false)?;
             let data_end = end_of_data(&*file, 0, file.published())?;
             if data_end > 0 {
-                let kept = quarantine::keep(storage, &*file, 0, data_end)?;
+                let kept = quarantine::keep(storage, &*file, 0, data_end)
+                    .inspect_err(|error| self.poison_unless_exhausted(error))?;
                 tracing::warn!(file = path, bytes = data_end, kept, "segment behind a torn tail removed");
                 self.report.truncated_bytes += data_end;
                 self.report.quarantined.push(kept);
@@ -514,7 +530,9 @@ impl<'a> Walk<'a> {
 
         let last_batch = tail.last_batch;
         let (checkpoint_file, checkpointed) = match checkpoint_file {
-            Some(file) => (file, (self.durable.durable_end, self.durable.log_start)),
+            Some(file) if self.checkpointed => (file, (self.durable.durable_end, self.durable.log_start)),
+            // A damaged one: whatever there is to note is news.
+            Some(file) => (file, (-1, -1)),
             None => {
                 let first = super::flush::checkpoint_of(&bounds, last_batch);
                 let file = CheckpointFile::create(&*self.dir.storage, path, &first)
@@ -615,9 +633,14 @@ impl<'a> Walk<'a> {
     }
 
     fn poison_unless_exhausted(&self, error: &io::Error) {
-        if !super::append::is_exhaustion(error) {
-            self.health.poison(format!("{}: {error}", self.dir.path));
-        }
+        poison_unless_exhausted(self.dir, self.health, error);
+    }
+}
+
+/// A write that failed for anything but room may have been a sync.
+fn poison_unless_exhausted(dir: &PartitionDir, health: &DirHealth, error: &io::Error) {
+    if !super::append::is_exhaustion(error) {
+        health.poison(format!("{}: {error}", dir.path));
     }
 }
 
