@@ -17,6 +17,7 @@ mod metrics;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -25,6 +26,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::Context;
+
+/// How long requests that have begun may take to end when the broker stops.
+const STOP_WAIT: Duration = Duration::from_secs(1);
 
 /// A bound socket that does not answer yet.
 pub struct HttpListener {
@@ -49,14 +53,23 @@ impl HttpListener {
         self.address
     }
 
-    /// Answers until `stop`.
+    /// Answers until `stop`, and what has begun by then for a moment longer.
     pub async fn run(self, context: Arc<Context>, stop: CancellationToken) {
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_WAIT).await;
+        };
         let served = async {
             let socket = TcpListener::from_std(self.socket)?;
-            axum::serve(socket, router(context)).with_graceful_shutdown(stop.cancelled_owned()).await
+            let stopped = stop.clone().cancelled_owned();
+            axum::serve(socket, router(context)).with_graceful_shutdown(stopped).await
         };
-        if let Err(error) = served.await {
-            tracing::error!(%error, "HTTP is not served any more");
+        tokio::select! {
+            served = served => if let Err(error) = served {
+                tracing::error!(%error, "HTTP is not served any more");
+            },
+            // Whoever sends half of a request must not keep the broker from stopping.
+            () = overdue => {}
         }
     }
 }
