@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::config::OffsetReset;
 use super::fetch::{Answer, Answers, fetch};
 use super::fetched::Fetched;
-use super::membership::Joined;
+use super::membership::{JoinError, Joined};
 use super::positions::{Ask, StartAt};
 use super::{ConsumeError, Consumer, Event};
 use crate::client::Role;
@@ -32,7 +32,7 @@ pub(super) enum Done {
     Listed(Asks<StartAt>, ByPartition<Result<ListedOffset, ClientError>>),
     Committed(Asks<StartAt>, Result<ByPartition<CommittedOffset>, ClientError>),
     Refreshed(Result<(), ClientError>),
-    Joined(Result<Joined, ClientError>),
+    Joined(Result<Joined, JoinError>),
     Commit {
         offsets: Vec<(TopicPartition, CommittedOffset)>,
         answers: Result<ByPartition<ErrorCode>, ClientError>,

@@ -53,14 +53,31 @@ pub(super) struct Joined {
     pub(super) partition_counts: Option<BTreeMap<Arc<str>, usize>>,
 }
 
+/// A rebalance that came to nothing.
+#[derive(Clone, Debug)]
+pub(super) struct JoinError {
+    /// The id that the member has by now. Joining again without it would leave the coordinator waiting for
+    /// the one that had it.
+    pub(super) member_id: String,
+    pub(super) error: ClientError,
+}
+
 /// Joins, and returns with the member's share. Gives up the future: drop it.
-pub(super) async fn join(client: &Client, mut join: Join) -> Result<Joined, ClientError> {
+pub(super) async fn join(client: &Client, mut join: Join) -> Result<Joined, JoinError> {
+    let joined = try_join(client, &mut join).await;
+    joined.map_err(|error| JoinError { member_id: join.member_id, error })
+}
+
+async fn try_join(client: &Client, join: &mut Join) -> Result<Joined, ClientError> {
     loop {
         let group = join.config.id.clone();
         let address = client.coordinator(&group).await?;
-        let response = join_once(client, &address, &join).await?;
+        let response = join_once(client, &address, join).await?;
         match ErrorCode::from(response.error_code) {
-            ErrorCode::None => return sync(client, &address, &join, response).await,
+            ErrorCode::None => {
+                join.member_id = response.member_id.as_str().to_owned();
+                return sync(client, &address, join, response).await;
+            }
             // KIP-394: the id comes first, so that a lost answer leaves no ghost in the group.
             ErrorCode::MemberIdRequired => join.member_id = response.member_id.into_string(),
             code => return Err(ClientError::broker(format!("join group {group}"), code)),

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::config::GroupConfig;
 use super::driver::{Done, pause_until};
-use super::membership::{Heartbeat, Join, Joined, Signal, join};
+use super::membership::{Heartbeat, Join, JoinError, Joined, Signal, join};
 use super::positions::StartAt;
 use super::protocol::Subscription;
 use super::{ConsumeError, Consumer, Event};
@@ -266,7 +266,7 @@ impl Consumer {
         self.tasks.push(task.boxed());
     }
 
-    pub(super) fn joined(&mut self, outcome: Result<Joined, ClientError>, now: Instant) {
+    pub(super) fn joined(&mut self, outcome: Result<Joined, JoinError>, now: Instant) {
         let role = self.group_role();
         let Some(group) = &mut self.group else { return };
         // Unsubscribed meanwhile: the session ends by itself.
@@ -275,7 +275,10 @@ impl Consumer {
         }
         let joined = match outcome {
             Ok(joined) => joined,
-            Err(error) => return self.join_failed(&error),
+            Err(failed) => {
+                group.member_id = failed.member_id;
+                return self.join_failed(&failed.error);
+            }
         };
         group.join_failures = 0;
         group.member_id = joined.member_id;

@@ -30,7 +30,9 @@ pub fn unique(test: &str) -> Arc<str> {
 pub async fn unique_topic(client: &Client, test: &str, partitions: i32) -> Arc<str> {
     let topic = unique(test);
     let admin = Admin::new(client);
-    admin.create_topic(&NewTopic::new(&*topic, partitions), false).await.expect("the topic is created");
+    // The records are stamped with times long past.
+    let new = NewTopic::new(&*topic, partitions).config("retention.ms", "-1");
+    admin.create_topic(&new, false).await.expect("the topic is created");
     topic
 }
 
