@@ -90,7 +90,8 @@ impl Housekeeping {
             return Ok(());
         }
         let mut log = partition.log();
-        log.roll_if_due(now_ms)?;
+        // A full disk has no room for a new segment, which is all the more reason to delete old ones.
+        let rolled = log.roll_if_due(now_ms);
         let retained = log.enforce_retention(now_ms)?;
         drop(log);
         if retained.segments_deleted > 0 {
@@ -102,7 +103,7 @@ impl Housekeeping {
                 "deleted what retention does not keep"
             );
         }
-        Ok(())
+        rolled.map(drop)
     }
 }
 

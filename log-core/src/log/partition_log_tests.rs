@@ -1,5 +1,10 @@
 //! A partition's log from outside: what is written, when it is seen, and what a reopen finds.
 
+use std::sync::Arc;
+
+use crate::storage::Storage;
+use crate::storage::sim::SimStorage;
+
 use super::testing::{Disk, PARTITION, batch, read_all, records, sequenced};
 use super::*;
 
@@ -332,6 +337,29 @@ fn retention_by_size_and_time_spares_what_is_not_durable() {
     drop(log);
     let (mut log, report) = disk.open(&small_segments());
     assert_eq!((report.corruption, log.watermarks()), (None, Watermarks::new(100, 100, 100, 100)));
+    fill(&mut log, 100..110);
+}
+
+#[test]
+fn retention_makes_room_on_a_full_disk() {
+    let sim = SimStorage::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(sim.clone());
+    let config = LogConfig { retention_ms: 1000, ..small_segments() };
+    storage.create_dir_all(PARTITION).expect("room");
+    let (mut log, _) =
+        PartitionLog::open(Arc::clone(&storage), PARTITION, Arc::default(), config).expect("a healthy disk");
+    fill(&mut log, 0..100);
+    log.flush().expect("a healthy disk");
+    // Twice, so that both of its slots have blocks.
+    log.write_checkpoint().expect("a healthy disk");
+    log.delete_records(1).expect("a healthy disk");
+    sim.set_capacity(1 << 40);
+    sim.set_capacity((1 << 40) - storage.free_bytes().expect("known"));
+
+    assert!(log.roll_if_due(i64::MAX).is_err(), "there is no room for a new segment");
+    let made = log.enforce_retention(10_000_000).expect("room is made");
+    assert!(made.segments_deleted > 1 && made.log_start < 100, "{made:?}");
+    assert_eq!(log.enforce_retention(10_000_000).expect("room").log_start, 100);
     fill(&mut log, 100..110);
 }
 

@@ -31,7 +31,8 @@ impl PartitionLog {
     /// Deletes the segments that the log's settings have no more use for: those whose newest record is
     /// older than `retention.ms`, the oldest while the log is larger than `retention.bytes`, and those
     /// that lie before the log start. Only what is durable is deleted, and an active segment is rolled
-    /// first if all that it holds has expired.
+    /// first if all that it holds has expired. Where a full disk has no room for that, the segments
+    /// before it make some, and it stays for the next pass.
     ///
     /// A wall clock that went back deletes nothing; records without a timestamp do not age.
     ///
@@ -54,7 +55,10 @@ impl PartitionLog {
         let all = expired == segments.as_slice().len();
         drop(segments);
         if all {
-            self.roll(0)?;
+            match self.roll(0) {
+                Err(AppendError::Storage(error)) if expired > 1 && is_exhaustion(&error) => expired -= 1,
+                rolled => rolled?,
+            }
         }
         self.delete_first(expired)
     }
