@@ -8,8 +8,6 @@
 //! A connection ends once, for all: on an I/O error, a malformed frame, a response that is overdue, or
 //! when its last handle is dropped. Every request that still waits then fails with the same reason.
 
-use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::ClientError;
+use crate::parts::Parts;
 use crate::versions::{BrokerVersions, spoken};
 
 /// Requests that may wait to be written, and as many again that may wait for their answers. Beyond
@@ -331,7 +330,7 @@ async fn write_loop(
                 }
                 Answer::Written(answer) => Some(answer),
             };
-            if let Err(error) = writer.write_all_buf(&mut Parts(frame.into())).await {
+            if let Err(error) = writer.write_all_buf(&mut Parts::new(frame)).await {
                 return error.to_string();
             }
             if let Some(answer) = written {
@@ -414,61 +413,4 @@ async fn fill(reader: &mut OwnedReadHalf, buffer: &mut BytesMut, length: usize) 
         }
     }
     Ok(())
-}
-
-/// The parts of a frame as one buffer, for vectored writes.
-struct Parts(VecDeque<Bytes>);
-
-impl Buf for Parts {
-    fn remaining(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.0.iter().find(|part| !part.is_empty()).map_or(&[], |part| part)
-    }
-
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let parts = self.0.iter().filter(|part| !part.is_empty());
-        slices.iter_mut().zip(parts).map(|(slice, part)| *slice = IoSlice::new(part)).count()
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        while let Some(front) = self.0.front_mut() {
-            if count < front.len() {
-                front.advance(count);
-                return;
-            }
-            count -= front.len();
-            self.0.pop_front();
-        }
-        assert_eq!(count, 0, "advanced past the end");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_advance_across_their_borders() {
-        let whole = b"abcdefgh";
-        for step in 1..=whole.len() {
-            let mut parts = Parts(VecDeque::from([
-                Bytes::from_static(b"abc"),
-                Bytes::new(),
-                Bytes::from_static(b"defgh"),
-            ]));
-            let mut seen = Vec::new();
-            while parts.has_remaining() {
-                let mut slices = [IoSlice::new(&[]), IoSlice::new(&[])];
-                let count = parts.chunks_vectored(&mut slices);
-                let first: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
-                let taken = step.min(first.len());
-                seen.extend_from_slice(&first[..taken]);
-                parts.advance(taken);
-            }
-            assert_eq!(seen, whole, "in steps of {step}");
-        }
-    }
 }

@@ -20,6 +20,7 @@ pub mod consumer;
 mod error;
 mod metadata;
 mod offsets;
+mod parts;
 pub mod producer;
 mod topic_partition;
 mod versions;

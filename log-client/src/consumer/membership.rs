@@ -79,7 +79,9 @@ async fn try_join(client: &Client, join: &mut Join) -> Result<Joined, ClientErro
                 return sync(client, &address, join, response).await;
             }
             // KIP-394: the id comes first, so that a lost answer leaves no ghost in the group.
-            ErrorCode::MemberIdRequired => join.member_id = response.member_id.into_string(),
+            ErrorCode::MemberIdRequired if join.member_id.is_empty() => {
+                join.member_id = response.member_id.into_string()
+            }
             code => return Err(ClientError::broker(format!("join group {group}"), code)),
         }
     }

@@ -75,7 +75,7 @@ impl Future for Delivery {
                 Ok(Ok(Ack::Appended { base_offset, log_append_time_ms })) => {
                     return Poll::Ready(Ok(RecordMetadata {
                         partition: self.partition.clone(),
-                        offset: base_offset.map(|base| base + i64::from(self.index)),
+                        offset: base_offset.map(|base| base.saturating_add(self.index.into())),
                         timestamp_ms: log_append_time_ms.unwrap_or(self.timestamp_ms),
                     }));
                 }
