@@ -1,6 +1,6 @@
 //! Creates, deletes, grows and configures topics: the catalog, the directories and the registry in step.
 //!
-//! Order of a creation: directories with their logs, catalog, registry. Of a deletion: registry, catalog,
+//! Order of a creation: directories with their logs, catalog, registry. Of a deletion: catalog, registry,
 //! directories. A crash in between leaves directories that the catalog does not know; [`TopicManager::open`] removes
 //! them at the next start. Changes follow one another, and each runs off the runtime's threads because it syncs.
 
