@@ -107,6 +107,10 @@ impl Admin {
     /// # Errors
     /// It does not exist, or no broker answered.
     pub async fn describe_configs(&self, resource: &ConfigResource) -> Result<Vec<ConfigEntry>, AdminError> {
+        self.settled(|| self.describe_configs_once(resource)).await
+    }
+
+    async fn describe_configs_once(&self, resource: &ConfigResource) -> Result<Vec<ConfigEntry>, AdminError> {
         let request = |_| {
             let described = message!(DescribeConfigsResource {
                 resource_type: resource.code(),

@@ -7,9 +7,13 @@ mod configs;
 mod groups;
 mod topics;
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::future::Future;
+use std::time::Duration;
 
 use log_core::wire::{ErrorCode, IsolationLevel};
+use tokio::time::{Instant, sleep};
 
 pub use configs::{ConfigChange, ConfigEntry, ConfigResource, ConfigSource};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
@@ -20,6 +24,9 @@ use crate::error::ClientError;
 use crate::metadata::Metadata;
 use crate::offsets::{ListedOffset, OffsetSpec};
 use crate::topic_partition::TopicPartition;
+
+/// How long brokers may take to hear of what one of them has done.
+const SETTLING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why an administrative request has not been carried out.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -88,7 +95,7 @@ impl Admin {
     /// Looks up offsets in the log: the first, the next, or by time.
     ///
     /// # Errors
-    /// Of each partition its own, after one attempt.
+    /// Of each partition its own.
     pub async fn list_offsets(
         &self,
         asked: &[(TopicPartition, OffsetSpec)],
@@ -99,13 +106,58 @@ impl Admin {
     /// As [`list_offsets`](Admin::list_offsets), with [`OffsetSpec::Latest`] as `isolation` has it.
     ///
     /// # Errors
-    /// Of each partition its own, after one attempt.
+    /// Of each partition its own.
     pub async fn list_offsets_as(
         &self,
         asked: &[(TopicPartition, OffsetSpec)],
         isolation: IsolationLevel,
     ) -> Vec<(TopicPartition, Result<ListedOffset, AdminError>)> {
-        let answers = self.client.list_offsets(asked, isolation).await;
-        answers.into_iter().map(|(partition, answer)| (partition, answer.map_err(AdminError::from))).collect()
+        let started = Instant::now();
+        let mut failures = 0;
+        let mut answers = Vec::with_capacity(asked.len());
+        let mut open = asked.to_vec();
+        loop {
+            let is_over = started.elapsed() > SETTLING_PATIENCE;
+            let mut again = Vec::new();
+            for (partition, answer) in self.client.list_offsets(&open, isolation).await {
+                let spec = open.iter().find(|(asked, _)| *asked == partition).map(|&(_, spec)| spec);
+                match (answer, spec) {
+                    (Err(error), Some(spec)) if error.is_retriable() && !is_over => {
+                        again.push((partition, spec))
+                    }
+                    (answer, _) => answers.push((partition, answer.map_err(AdminError::from))),
+                }
+            }
+            if again.is_empty() {
+                return answers;
+            }
+            failures += 1;
+            sleep(self.client.config().backoff.delay(failures)).await;
+            let topics: BTreeSet<&str> = again.iter().map(|(partition, _)| &*partition.topic).collect();
+            // The next round says what is wrong, if this does not help.
+            self.client.refresh(&topics.into_iter().collect::<Vec<_>>(), false).await.ok();
+            open = again;
+        }
+    }
+
+    /// Asks again for a while where a broker does not know what another has just done.
+    async fn settled<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, AdminError>
+    where
+        F: Future<Output = Result<T, AdminError>>,
+    {
+        let started = Instant::now();
+        let mut failures = 0;
+        loop {
+            match attempt().await {
+                Err(error)
+                    if error.code().is_some_and(ErrorCode::is_retriable)
+                        && started.elapsed() < SETTLING_PATIENCE =>
+                {
+                    failures += 1;
+                    sleep(self.client.config().backoff.delay(failures)).await;
+                }
+                done => return done,
+            }
+        }
     }
 }
