@@ -26,7 +26,7 @@ const DELIVERIES_MAX: usize = 200_000;
 /// Send lines from a file or standard input, one record a line.
 ///
 /// Input that is gzip is unpacked. Ends when the input does and everything has been acknowledged; the
-/// exit status is 0 only if every line was.
+/// exit status is 0 only if every line was, those aside that --on-error skip leaves out.
 #[derive(Args)]
 #[command(after_help = "Examples:
   highwater produce events --format ndjson --key-field user --timestamp-field at events.ndjson.gz
