@@ -12,6 +12,7 @@ use benches::twin;
 use benches::wire_client::{Connection, expect_produced, fetch_frame, metadata_frame, produce_frame};
 use bytes::Bytes;
 use log_core::record::{BatchBuilder, Compression};
+use log_server::config::WriteMode;
 use log_server::{Broker, BrokerConfig};
 
 const RECORD_BYTES: usize = 1 << 10;
@@ -35,21 +36,27 @@ fn main() -> io::Result<()> {
     let dir = bench_dir()?;
     println!("{:<52} {:>14} {:>14} {:>7}", "load (median of rounds)", "highwater", "twin", "ratio");
     for batch_bytes in [64 << 10, 1 << 20] {
-        let mut produced = Vec::new();
+        let mut produced = [Vec::new(), Vec::new()];
         let mut fetched = Vec::new();
         let mut bare_in = Vec::new();
         let mut bare_out = Vec::new();
         for _ in 0..scale.rounds {
-            let broker = RunningBroker::start(dir.path())?;
-            produced.push(produce(broker.address, batch_bytes, scale.stream_bytes)?);
-            fetched.push(fetch_all(broker.address, batch_bytes, scale.stream_bytes)?);
-            broker.stop();
+            for (mode, produced) in [WriteMode::Mapped, WriteMode::Pwrite].into_iter().zip(&mut produced) {
+                let broker = RunningBroker::start(dir.path(), mode)?;
+                produced.push(produce(broker.address, batch_bytes, scale.stream_bytes)?);
+                if mode == WriteMode::Mapped {
+                    fetched.push(fetch_all(broker.address, batch_bytes, scale.stream_bytes)?);
+                }
+                broker.stop();
+            }
             bare_in.push(twin::socket_to_map(dir.path(), scale.stream_bytes, batch_bytes)?);
             bare_out.push(twin::map_to_socket(dir.path(), scale.stream_bytes, batch_bytes)?);
         }
         let kib = batch_bytes >> 10;
-        report(&format!("produce acks=1, 1 KiB records, {kib} KiB batches"), &scale, produced, bare_in);
-        report(&format!("hot fetch, 1 KiB records, {kib} KiB at a time"), &scale, fetched, bare_out);
+        let [mapped, pwrite] = produced;
+        report(&format!("produce acks=1, 1 KiB records, {kib} KiB batches"), &scale, mapped, bare_in.clone());
+        report(&format!("the same with write_mode=pwrite, {kib} KiB batches"), &scale, pwrite, bare_in);
+        report(&format!("hot fetch, 1 KiB records, {kib} KiB batches"), &scale, fetched, bare_out);
     }
     many_producers(dir.path(), &scale)?;
     round_trip(dir.path(), &scale)
@@ -70,13 +77,14 @@ struct RunningBroker {
 }
 
 impl RunningBroker {
-    fn start(dir: &Path) -> io::Result<Self> {
+    fn start(dir: &Path, write_mode: WriteMode) -> io::Result<Self> {
         let data = tempfile::tempdir_in(dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let config = BrokerConfig {
             data_dir: data.path().to_path_buf(),
             listen: "127.0.0.1:0".into(),
-            http: "127.0.0.1:0".into(),
+            http: "off".into(),
+            write_mode,
             ..BrokerConfig::default()
         };
         let broker = runtime.block_on(Broker::start(config)).map_err(io::Error::other)?;
@@ -176,7 +184,7 @@ fn many_producers(dir: &Path, scale: &Scale) -> io::Result<()> {
     let mut durable = Vec::new();
     for _ in 0..scale.rounds {
         for (acks, took) in [(1, &mut relaxed), (-1, &mut durable)] {
-            let broker = RunningBroker::start(dir)?;
+            let broker = RunningBroker::start(dir, WriteMode::Mapped)?;
             took.push(produce_together(broker.address, acks, scale.requests_per_producer)?);
             broker.stop();
         }
@@ -215,7 +223,7 @@ fn produce_together(broker: SocketAddr, acks: i16, requests: usize) -> io::Resul
 /// One producer, one 1 KiB record in flight, acks=all, beside a bare append and `fdatasync`: p50 of each.
 fn round_trip(dir: &Path, scale: &Scale) -> io::Result<()> {
     let topic = "alone";
-    let broker = RunningBroker::start(dir)?;
+    let broker = RunningBroker::start(dir, WriteMode::Mapped)?;
     create_topic(broker.address, topic)?;
     let frame = produce_frame(topic, 0, -1, batch(RECORD_BYTES).0);
     let mut connection = Connection::open(broker.address)?;

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use memmap2::{MmapMut, MmapOptions};
 use rustix::fs::{FallocateFlags, fallocate};
 
+/// What a receiver asks of the kernel at a time, here and in the client beside the broker.
+pub const RECEIVE_BYTES: usize = 256 << 10;
+
 /// A file of `len` bytes with real blocks, mapped for writing: what a segment is to the operating system.
 pub fn allocated_map(dir: &Path, len: usize) -> io::Result<(File, MmapMut)> {
     let file = tempfile::tempfile_in(dir)?;
@@ -66,7 +69,7 @@ pub fn map_to_socket(dir: &Path, total: usize, block: usize) -> io::Result<Durat
     let sending = std::thread::spawn(move || -> io::Result<()> {
         map.chunks(block).try_for_each(|chunk| sender.write_all(chunk))
     });
-    let mut buffer = vec![0_u8; block];
+    let mut buffer = vec![0_u8; RECEIVE_BYTES];
     let mut left = total;
     while left > 0 {
         match receiver.read(&mut buffer)? {

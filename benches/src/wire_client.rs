@@ -14,6 +14,8 @@ use log_core::wire::{
     ApiKey, FetchRequest, ProduceRequest, RequestHeader, TopicRef, encode_request, message,
 };
 
+use crate::twin::RECEIVE_BYTES;
+
 /// The newest version that addresses topics by name, in both Produce and Fetch.
 const VERSION_BY_NAME: i16 = 12;
 
@@ -77,12 +79,12 @@ impl Connection {
     pub fn open(broker: SocketAddr) -> io::Result<Self> {
         let socket = TcpStream::connect(broker)?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket, buffer: vec![0; 256 << 10] })
+        Ok(Self { socket, buffer: vec![0; RECEIVE_BYTES] })
     }
 
     /// The same connection for a second thread, so that one sends while the other receives.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()?, buffer: vec![0; 256 << 10] })
+        Ok(Self { socket: self.socket.try_clone()?, buffer: vec![0; RECEIVE_BYTES] })
     }
 
     /// Writes one encoded request.

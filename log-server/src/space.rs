@@ -36,6 +36,28 @@ impl Space {
         self.exhausted.load(Ordering::Relaxed)
     }
 
+    /// Shuts the gate if `error` says that the disk is full, until the next check finds room. False for other errors.
+    pub fn note_failure(&self, error: &io::Error) -> bool {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if full {
+            self.set(true, || error.to_string());
+        }
+        full
+    }
+
+    fn set(&self, exhausted: bool, why: impl FnOnce() -> String) {
+        if self.exhausted.swap(exhausted, Ordering::Relaxed) == exhausted {
+            return;
+        }
+        self.metrics.disk_full.set(i64::from(exhausted));
+        let why = why();
+        if exhausted {
+            tracing::error!(why, "the disk is full: produce is refused until there is space again");
+        } else {
+            tracing::info!(why, "there is space again: produce resumes");
+        }
+    }
+
     /// Looks at the disk, `total_bytes` large, and opens or shuts the gate.
     ///
     /// # Errors
@@ -52,22 +74,34 @@ impl Space {
             bytes => bytes.max(hard),
         };
         let exhausted = free < hard;
-        if self.exhausted.swap(exhausted, Ordering::Relaxed) != exhausted {
-            self.metrics.disk_full.set(i64::from(exhausted));
-            if exhausted {
-                tracing::error!(
-                    free,
-                    hard,
-                    "the disk is full: produce is refused until there is space again"
-                );
-            } else {
-                tracing::info!(free, hard, "there is space again: produce resumes");
-            }
-        }
+        self.set(exhausted, || format!("{free} bytes are free, the hard limit is {hard}"));
         let low = free < soft;
         if self.low.swap(low, Ordering::Relaxed) != low && low && !exhausted {
             tracing::warn!(free, soft, hard, "the disk is filling up; produce stops at the hard limit");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log_core::storage::{MmapStorage, WriteMode};
+
+    #[test]
+    fn the_gate_shuts_below_the_hard_limit_and_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = MmapStorage::open(dir.path(), WriteMode::Mapped).unwrap();
+        let config = |hard| Arc::new(BrokerConfig { disk_free_hard_bytes: hard, ..BrokerConfig::default() });
+        let space = Space::new(config(u64::MAX), Arc::default());
+        space.check(&storage, 0).unwrap();
+        assert!(space.is_exhausted());
+        let space = Space::new(config(1), Arc::default());
+        assert!(space.note_failure(&io::Error::from(io::ErrorKind::StorageFull)));
+        assert!(space.is_exhausted());
+        space.check(&storage, 0).unwrap();
+        assert!(!space.is_exhausted(), "there was room after all");
+        assert!(!space.note_failure(&io::Error::from(io::ErrorKind::PermissionDenied)));
+        assert!(!space.is_exhausted());
     }
 }

@@ -157,6 +157,16 @@ async fn records_outlive_a_restart() {
 }
 
 #[tokio::test]
+async fn a_stopped_broker_gives_its_partitions_up() {
+    let rig = start().await;
+    create(&rig, "t", &[]).await;
+    produce(&rig, "t", -1, batch(&["a"])).await;
+    let partition = std::sync::Arc::downgrade(&rig.broker.context().partitions.get("t", 0).unwrap());
+    rig.broker.shutdown().await;
+    assert_eq!(partition.strong_count(), 0, "its segments stay mapped, and their blocks taken");
+}
+
+#[tokio::test]
 async fn produce_errors_are_kafkas() {
     let rig = start().await;
     create(&rig, "t", &[("max.message.bytes", "200")]).await;
@@ -225,6 +235,42 @@ async fn repeated_sequences_get_the_original_offset_and_gaps_are_refused() {
     assert_eq!(produce(&rig, "t", -1, stamped(0, 1)).await.base_offset, 2, "a new epoch starts at 0");
     let fenced = produce(&rig, "t", -1, stamped(2, 0)).await;
     assert_eq!(error_of(fenced.error_code), ErrorCode::InvalidProducerEpoch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_producers_share_syncs_and_none_is_forgotten() {
+    let rig = std::sync::Arc::new(start().await);
+    create(&rig, "t", &[]).await;
+    let producers: Vec<_> = (0..16)
+        .map(|producer| {
+            let rig = rig.clone();
+            tokio::spawn(async move {
+                let mut offsets = Vec::new();
+                for round in 0..50 {
+                    // Some that nobody waits for in between, so that lingering and waiting meet.
+                    let acks = if (producer + round) % 3 == 0 { 1 } else { -1 };
+                    let answer = produce(&rig, "t", acks, batch(&["v"])).await;
+                    assert_eq!(answer.error_code, 0);
+                    if acks == -1 {
+                        let partition = rig.broker.context().partitions.get("t", 0).unwrap();
+                        assert!(partition.reader().watermarks().high_watermark() > answer.base_offset);
+                    }
+                    offsets.push(answer.base_offset);
+                }
+                offsets
+            })
+        })
+        .collect();
+    let mut offsets = Vec::new();
+    for producer in producers {
+        offsets.extend(producer.await.unwrap());
+    }
+    offsets.sort_unstable();
+    assert_eq!(offsets, (0..16 * 50).collect::<Vec<i64>>());
+    // What nobody waits for becomes durable all the same.
+    let mut request = fetch_request(named("t"), 0);
+    request.min_bytes = (16 * 50 * batch(&["v"]).len()) as i32;
+    assert_eq!(records(&fetch_as(&rig, 12, &request).await.topics[0].partitions[0]).len(), 16 * 50);
 }
 
 #[tokio::test]

@@ -156,8 +156,9 @@ fn append(
     if batch.attributes().is_transactional() {
         return Err(Refused::new(ErrorCode::InvalidTxnState, "transactions are not supported"));
     }
-    let appended =
-        partition.append(&batch, now_ms, acks == -1).map_err(|error| refuse_append(partition, &error))?;
+    let appended = partition
+        .append(&batch, now_ms, acks == -1)
+        .map_err(|error| refuse_append(context, partition, &error))?;
     if !appended.duplicate {
         count(context, &batch);
     }
@@ -257,7 +258,7 @@ impl From<ProduceRejection> for Refused {
     }
 }
 
-fn refuse_append(partition: &Partition, error: &AppendError) -> Refused {
+fn refuse_append(context: &Context, partition: &Partition, error: &AppendError) -> Refused {
     let code = match error {
         AppendError::Sequence { error: SequenceError::OutOfOrder { .. }, .. } => {
             ErrorCode::OutOfOrderSequenceNumber
@@ -267,10 +268,15 @@ fn refuse_append(partition: &Partition, error: &AppendError) -> Refused {
         }
         AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
         AppendError::Closed => ErrorCode::NotLeaderOrFollower,
-        AppendError::Corrupt(_) | AppendError::Offline { .. } | AppendError::Storage(_) => {
-            tracing::warn!(?partition, %error, "append refused");
+        AppendError::Storage(error) => {
+            // Shut the gate at once instead of asking the disk again for every batch that is on its way.
+            if !context.space.note_failure(error) {
+                tracing::warn!(?partition, %error, "append refused");
+            }
             ErrorCode::KafkaStorageError
         }
+        // Both were reported loudly when they began.
+        AppendError::Corrupt(_) | AppendError::Offline { .. } => ErrorCode::KafkaStorageError,
     };
     Refused::new(code, error.to_string())
 }

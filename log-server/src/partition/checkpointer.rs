@@ -84,6 +84,8 @@ impl Checkpointer {
         let mut work = self.work.lock();
         let partition = loop {
             if work.stopping {
+                // Partitions hold the flusher, and that holds this: left in here they would never be given up.
+                work.due.clear();
                 return false;
             }
             match work.due.front().map(|(due, _)| *due) {

@@ -1,11 +1,13 @@
 //! Group commit: a few threads that sync whatever was appended, one sync for everybody who waits for it.
 //!
 //! ```text
-//! clean ── append, nobody waits ──► lingering ── append that is waited for ──► queued ─► (a thread takes it) clean
-//!   └───── append that is waited for ────────────────────────────────────────► queued        sync, watermark, wake
+//! clean ── append, nobody waits ──► lingering ── append that is waited for ──► queued ──► syncing ──► clean
+//!   └───── append that is waited for ────────────────────────────────────────► queued       └─ appended to meanwhile:
+//!                                                                                              lingering or queued
 //! ```
-//! A partition is in the queue at most once. It is clean again before its sync begins, so an append during the sync
-//! queues it for the next one: while a sync runs its successors gather, and the slower the disk the larger the groups.
+//! A partition is in the queue at most once and is synced by one thread at a time: what is appended during a sync
+//! gathers for the next one, so the slower the disk, the larger the groups. (Two syncs of one file at a time wait for
+//! each other's pages in the kernel; the second gains nothing and splits the group.)
 //!
 //! Syncs block, so they run on threads of their own and never on the runtime's.
 
@@ -21,12 +23,29 @@ use parking_lot::{Condvar, Mutex};
 use super::{Checkpointer, Partition};
 use crate::metrics::Metrics;
 
-/// Everything that was appended is synced or is being synced.
+/// Everything that was appended is synced.
 const CLEAN: u8 = 0;
 /// Waits for its linger to pass.
 const LINGERING: u8 = 1;
 /// Waits for the next free thread.
 const QUEUED: u8 = 2;
+/// A thread is at it, and nothing was appended since.
+const SYNCING: u8 = 3;
+/// A thread is at it; what was appended since has to linger.
+const SYNCING_THEN_LINGER: u8 = 4;
+/// A thread is at it; what was appended since is being waited for.
+const SYNCING_THEN_QUEUE: u8 = 5;
+
+/// What an append makes of a partition's state.
+fn appended(state: u8, urgent: bool) -> u8 {
+    match (state, urgent) {
+        (CLEAN, false) => LINGERING,
+        (CLEAN | LINGERING, true) => QUEUED,
+        (SYNCING, false) => SYNCING_THEN_LINGER,
+        (SYNCING | SYNCING_THEN_LINGER, true) => SYNCING_THEN_QUEUE,
+        (unchanged, _) => unchanged,
+    }
+}
 
 /// The flusher's queue and its threads.
 pub struct Flusher {
@@ -86,23 +105,33 @@ impl Flusher {
 
     /// Has `partition` synced: at once if `urgent`, or else when the linger has passed.
     pub(super) fn dirty(&self, partition: &Arc<Partition>, urgent: bool) {
-        let state = &partition.flush_state;
-        // AcqRel: the thread that takes the partition swaps the state back and then reads the log's end under the
-        // log's lock. Either it sees this append, or it has swapped before and the partition is queued again here.
-        if urgent {
-            if state.swap(QUEUED, Ordering::AcqRel) != QUEUED {
+        // AcqRel: the thread that takes the partition changes the state and then reads the log's end under the log's
+        // lock. Either it sees this append, or the state was "syncing" here and the partition is queued again.
+        let change = |state| Some(appended(state, urgent)).filter(|&next| next != state);
+        let changed = partition.flush_state.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        if let Ok(before) = changed {
+            self.enter(partition, appended(before, urgent));
+        }
+    }
+
+    /// Puts a partition where its new state says it is.
+    fn enter(&self, partition: &Arc<Partition>, state: u8) {
+        match state {
+            QUEUED => {
                 let mut work = self.work.lock();
                 work.urgent.push_back(partition.clone());
                 self.wake_one(&work);
             }
-        } else if state.compare_exchange(CLEAN, LINGERING, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            let mut work = self.work.lock();
-            let first = work.lingering.is_empty();
-            work.lingering.push_back((Instant::now() + self.linger, partition.clone()));
-            // Idle threads sleep until the first one's time; they do not know of a first one that is new.
-            if first {
-                self.wake_one(&work);
+            LINGERING => {
+                let mut work = self.work.lock();
+                let first = work.lingering.is_empty();
+                work.lingering.push_back((Instant::now() + self.linger, partition.clone()));
+                // Idle threads sleep until the first one's time; they do not know of a first one that is new.
+                if first {
+                    self.wake_one(&work);
+                }
             }
+            _ => {}
         }
     }
 
@@ -130,6 +159,14 @@ impl Flusher {
     fn run(&self) {
         while let Some(partition) = self.next() {
             self.flush(&partition);
+            let done = |state| match state {
+                SYNCING_THEN_QUEUE => QUEUED,
+                SYNCING_THEN_LINGER => LINGERING,
+                _ => CLEAN,
+            };
+            let change = |state| Some(done(state));
+            let before = partition.flush_state.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+            self.enter(&partition, before.map_or(CLEAN, done));
         }
     }
 
@@ -138,7 +175,7 @@ impl Flusher {
         let mut work = self.work.lock();
         loop {
             if let Some(partition) = work.urgent.pop_front() {
-                partition.flush_state.swap(CLEAN, Ordering::AcqRel);
+                partition.flush_state.store(SYNCING, Ordering::Release);
                 return Some(partition);
             }
             let due = work.lingering.front().map(|(due, _)| *due);
@@ -148,7 +185,7 @@ impl Flusher {
                     // Not lingering any more: it was queued in the meantime, and perhaps synced.
                     let taken = partition.flush_state.compare_exchange(
                         LINGERING,
-                        CLEAN,
+                        SYNCING,
                         Ordering::AcqRel,
                         Ordering::Acquire,
                     );
