@@ -22,7 +22,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::BrokerConfig;
 
 /// Length, API key, version and correlation id: what every request has.
-const HEAD_BYTES: usize = 4 + FRAME_BYTES_MIN;
+const HEAD_BYTES: usize = LENGTH_BYTES + FRAME_BYTES_MIN;
+const LENGTH_BYTES: usize = 4;
 const FRAME_BYTES_MIN: usize = 8;
 
 /// What is asked of the kernel when no frame has begun: a whole small request, usually, or several.
@@ -56,7 +57,7 @@ pub(super) enum ReceiveError {
     HalfSent {
         /// Bytes received, the length field included.
         have: usize,
-        /// Bytes announced; 0 when not even the header arrived.
+        /// Bytes announced, the length field included; that field's when not even it arrived whole.
         want: usize,
         /// The deadline that passed.
         within_ms: u64,
@@ -126,23 +127,26 @@ impl<'a> Receiver<'a> {
             return Ok(None);
         }
         let deadline = Instant::now() + self.frame_within;
-        while self.buffer.len() < HEAD_BYTES {
-            self.read(READ_BYTES, 0, deadline).await?;
+        while self.buffer.len() < LENGTH_BYTES {
+            self.read(READ_BYTES, LENGTH_BYTES, deadline).await?;
         }
         let size = i32::from_be_bytes([self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]]);
         if size < FRAME_BYTES_MIN as i32 || size as u32 > self.frame_bytes_max {
             return Err(ReceiveError::Size { size, max: self.frame_bytes_max });
         }
         let size = size as usize;
+        let whole = LENGTH_BYTES + size;
+        while self.buffer.len() < HEAD_BYTES {
+            self.read(READ_BYTES, whole, deadline).await?;
+        }
         let charge = self.charge(size, deadline).await?;
-        let whole = 4 + size;
         while self.buffer.len() < whole {
             let missing = whole - self.buffer.len();
             // A small frame may bring the beginning of the next one along, a large one may not.
             let most = if missing < READ_BYTES { READ_BYTES } else { missing };
             self.read(most, whole, deadline).await?;
         }
-        self.buffer.advance(4);
+        self.buffer.advance(LENGTH_BYTES);
         Ok(Some((self.buffer.split_to(size).freeze(), charge)))
     }
 
@@ -198,7 +202,7 @@ impl<'a> Receiver<'a> {
             Ok(charge) => Ok(Some(charge)),
             Err(_) => match timeout_at(deadline, self.budget.clone().acquire_many_owned(cost)).await {
                 Ok(charge) => Ok(Some(charge.expect("the budget's semaphore is never closed"))),
-                Err(_) => Err(self.half_sent(4 + size)),
+                Err(_) => Err(self.half_sent(LENGTH_BYTES + size)),
             },
         }
     }
