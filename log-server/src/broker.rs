@@ -143,7 +143,7 @@ impl Broker {
         };
         let shutdown = CancellationToken::new();
         let background = TaskTracker::new();
-        let space = Arc::new(Space::new(config.clone(), metrics.clone()));
+        let space = Arc::new(Space::new(config.clone(), metrics.clone(), opened.log_dir.health().clone()));
         let housekeeping = Housekeeping {
             config: config.clone(),
             metrics: metrics.clone(),

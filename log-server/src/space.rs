@@ -2,12 +2,14 @@
 //!
 //! Below the soft limit the log says so. Below the hard limit produce is answered with a retriable error while fetch
 //! and commits go on, because a log that runs into the last block can neither roll a segment nor write a checkpoint.
-//! Retention runs all the while; when there is room again produce resumes by itself.
+//! Retention runs all the while; when there is room again produce resumes by itself. Between two looks at the disk a
+//! fast producer may go past the hard limit; the log itself holds it at half of that.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use log_core::log::DirHealth;
 use log_core::storage::Storage;
 
 use crate::config::BrokerConfig;
@@ -22,12 +24,13 @@ pub struct Space {
     low: AtomicBool,
     config: Arc<BrokerConfig>,
     metrics: Arc<Metrics>,
+    health: Arc<DirHealth>,
 }
 
 impl Space {
     /// A gate that is open until the first [`check`](Space::check).
-    pub fn new(config: Arc<BrokerConfig>, metrics: Arc<Metrics>) -> Self {
-        Space { exhausted: AtomicBool::new(false), low: AtomicBool::new(false), config, metrics }
+    pub fn new(config: Arc<BrokerConfig>, metrics: Arc<Metrics>, health: Arc<DirHealth>) -> Self {
+        Space { exhausted: AtomicBool::new(false), low: AtomicBool::new(false), config, metrics, health }
     }
 
     /// Whether produce has to be refused.
@@ -69,6 +72,7 @@ impl Space {
             0 => (total_bytes / 20).max(HARD_BYTES_MIN),
             bytes => bytes,
         };
+        self.health.set_reserve_bytes(hard / 2);
         let soft = match self.config.disk_free_soft_bytes {
             0 => hard.saturating_mul(2),
             bytes => bytes.max(hard),
@@ -93,10 +97,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let storage = MmapStorage::open(dir.path(), WriteMode::Mapped).unwrap();
         let config = |hard| Arc::new(BrokerConfig { disk_free_hard_bytes: hard, ..BrokerConfig::default() });
-        let space = Space::new(config(u64::MAX), Arc::default());
+        let space = Space::new(config(u64::MAX), Arc::default(), Arc::default());
         space.check(&storage, 0).unwrap();
         assert!(space.is_exhausted());
-        let space = Space::new(config(1), Arc::default());
+        let space = Space::new(config(1), Arc::default(), Arc::default());
         assert!(space.note_failure(&io::Error::from(io::ErrorKind::StorageFull)));
         assert!(space.is_exhausted());
         space.check(&storage, 0).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::record::{ProducedBatch, TimestampType};
-use crate::storage::SegmentFile;
+use crate::storage::{SegmentFile, Storage};
 
 use super::checkpoint::LastBatch;
 use super::error::AppendError;
@@ -82,8 +82,9 @@ impl Tail {
         self.file.trim()
     }
 
-    /// Puts blocks behind the next `size` bytes, and behind some more if the disk has them.
-    fn allocate(&self, position: u64, size: u64) -> io::Result<()> {
+    /// Puts blocks behind the next `size` bytes, and behind some more if the disk has them besides `reserve` bytes
+    /// that stay free.
+    fn allocate(&self, storage: &dyn Storage, position: u64, size: u64, reserve: u64) -> io::Result<()> {
         let needed = position + size;
         let allocated = self.file.allocated();
         if needed <= allocated {
@@ -91,6 +92,7 @@ impl Tail {
         }
         let ahead = needed + allocated.clamp(ALLOCATE_BYTES_MIN, ALLOCATE_BYTES_MAX);
         let end = ahead.next_multiple_of(4096).min(self.reserved_bytes);
+        let end = allocated + spare(storage, needed - allocated, end - allocated, reserve)?;
         match self.file.allocate(end) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull && end > needed => {
                 // The last blocks of a disk that is nearly full are as good as any.
@@ -99,6 +101,19 @@ impl Tail {
             done => done,
         }
     }
+}
+
+/// How many bytes may be allocated so that `reserve` bytes stay free: at least `needed`, at most `wanted`.
+fn spare(storage: &dyn Storage, needed: u64, wanted: u64, reserve: u64) -> io::Result<u64> {
+    if reserve == 0 {
+        return Ok(wanted);
+    }
+    let spare = storage.free_bytes()?.saturating_sub(reserve);
+    if needed > spare {
+        let why = format!("of the free bytes on the disk, {reserve} are reserved");
+        return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+    }
+    Ok(wanted.min(spare))
 }
 
 /// The address range to map for an active segment.
@@ -177,7 +192,7 @@ impl PartitionLog {
             .first_append_ms
             .is_some_and(|first| now_ms.saturating_sub(first) > self.config.segment_ms);
         if due {
-            self.roll(0)?;
+            self.roll(0, 0)?;
         }
         Ok(due)
     }
@@ -235,14 +250,16 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Seals the active segment and goes on in a new one, of which `first_bytes` are needed at once.
-    pub(super) fn roll(&mut self, first_bytes: u64) -> Result<(), AppendError> {
+    /// Seals the active segment and goes on in a new one, of which `first_bytes` are needed at once. Leaves `reserve`
+    /// bytes of the disk free.
+    pub(super) fn roll(&mut self, first_bytes: u64, reserve: u64) -> Result<(), AppendError> {
         let base_offset = self.bounds.watermarks.log_end();
         let reserved_bytes = reserve_bytes(self.config.segment_bytes_effective());
         let before = self.bounds.log_end.position;
         let allocate = first_bytes.max(before.clamp(ALLOCATE_BYTES_MIN, ALLOCATE_BYTES_MAX));
         let interval_bytes = self.config.index_interval_bytes;
         let allocate = allocate.next_multiple_of(4096).min(reserved_bytes);
+        let allocate = spare(&*self.dir.storage, first_bytes, allocate, reserve)?;
         let segment = Segment::create(&self.dir, base_offset, reserved_bytes, allocate, interval_bytes)
             .map_err(|error| self.failed(error, &self.dir.segment_file(base_offset, LOG_SUFFIX)))?;
 
@@ -281,10 +298,11 @@ impl PartitionLog {
         if size > segment_bytes || (empty && size > self.tail.reserved_bytes) {
             return Err(AppendError::TooLarge { size: batch.size_bytes(), segment_bytes });
         }
+        let reserve = if batch.is_internal() { 0 } else { self.health.reserve_bytes() };
         if !empty && self.is_full_for(batch, size) {
-            self.roll(size)?;
+            self.roll(size, reserve)?;
         }
-        self.tail.allocate(self.bounds.log_end.position, size)?;
+        self.tail.allocate(&*self.dir.storage, self.bounds.log_end.position, size, reserve)?;
         Ok(())
     }
 

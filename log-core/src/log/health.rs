@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Goes bad once and for ever.
 ///
@@ -11,9 +12,22 @@ use std::sync::OnceLock;
 #[derive(Default)]
 pub struct DirHealth {
     reason: OnceLock<String>,
+    reserve_bytes: AtomicU64,
 }
 
 impl DirHealth {
+    /// Sets how many free bytes of the disk are not for clients' records: committed offsets, checkpoints and indexes
+    /// are still written when there is no more room for those (R12). 0, as at first, is no reserve.
+    pub fn set_reserve_bytes(&self, bytes: u64) {
+        // Relaxed: a limit, and nothing else is read because of it.
+        self.reserve_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The free bytes that are not for clients' records.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes.load(Ordering::Relaxed)
+    }
+
     /// Takes the directory offline. The first reason stays.
     pub fn poison(&self, reason: impl Into<String>) {
         let reason = reason.into();

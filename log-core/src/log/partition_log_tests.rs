@@ -7,6 +7,7 @@ use crate::storage::sim::SimStorage;
 
 use super::testing::{Disk, PARTITION, batch, read_all, records, sequenced};
 use super::*;
+use crate::record::{BatchBuilder, Compression, ValidateOptions, validate_produced};
 
 fn small_segments() -> LogConfig {
     LogConfig { segment_bytes: 1024, index_interval_bytes: 128, ..LogConfig::default() }
@@ -452,4 +453,32 @@ fn a_poisoned_directory_takes_nothing_and_shows_what_was_durable() {
     let again =
         PartitionLog::open(disk.storage.clone(), PARTITION, disk.health.clone(), LogConfig::default());
     assert!(matches!(again, Err(OpenError::Offline { .. })));
+}
+
+#[test]
+fn the_reserve_is_for_what_the_broker_itself_has_to_write() {
+    let disk = Disk::new();
+    let (mut log, _) = disk.open(&LogConfig { segment_bytes: 1 << 20, ..LogConfig::default() });
+    let large = "x".repeat(400_000);
+    let own = batch(5, &[&large]);
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(5, None, Some(large.as_bytes()), &[]).expect("small");
+    let of_a_client =
+        validate_produced(builder.build(0).expect("small"), &ValidateOptions::default()).expect("well made");
+
+    disk.health.set_reserve_bytes(u64::MAX);
+    let refused = |log: &mut PartitionLog| match log.append(&of_a_client, 0, 77) {
+        Err(AppendError::Storage(error)) => assert_eq!(error.kind(), std::io::ErrorKind::StorageFull),
+        appended => panic!("{appended:?}"),
+    };
+    refused(&mut log);
+    // The second batch fills the segment, so that the next one needs a new one.
+    for offset in 0..2 {
+        assert_eq!(log.append(&own, 0, 77).expect("it may use the reserve").base_offset, offset);
+        refused(&mut log);
+    }
+    assert_eq!(log.segments().len(), 1, "nothing was rolled for what was refused");
+    assert!(!disk.health.is_offline());
+    disk.health.set_reserve_bytes(1);
+    assert_eq!(log.append(&of_a_client, 0, 77).expect("there is room again").base_offset, 2);
 }

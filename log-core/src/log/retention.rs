@@ -55,7 +55,7 @@ impl PartitionLog {
         let all = expired == segments.as_slice().len();
         drop(segments);
         if all {
-            match self.roll(0) {
+            match self.roll(0, 0) {
                 Err(AppendError::Storage(error)) if expired > 1 && is_exhaustion(&error) => expired -= 1,
                 rolled => rolled?,
             }

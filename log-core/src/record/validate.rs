@@ -123,6 +123,7 @@ impl From<BatchError> for ProduceRejection {
 pub struct ProducedBatch {
     header: [u8; OVERHEAD],
     payload: Bytes,
+    internal: bool,
 }
 
 /// Checks `records`, the bytes that a Produce request holds for one partition, against what the topic
@@ -170,7 +171,8 @@ pub fn validate_produced(
         max_timestamp = options.now_ms;
     }
     let attributes = attributes.with_compression(target).with(Attributes::LOG_APPEND_TIME, broker_time);
-    let mut produced = ProducedBatch { header, payload: recompressed.unwrap_or_else(|| payload_of(records)) };
+    let payload = recompressed.unwrap_or_else(|| payload_of(records));
+    let mut produced = ProducedBatch { header, payload, internal: false };
     produced.rewrite(attributes, max_timestamp)?;
     Ok(produced)
 }
@@ -301,7 +303,12 @@ impl ProducedBatch {
             return Err(BatchError::Corrupt("offsets are missing"));
         }
         batch.attributes().compression()?;
-        Ok(ProducedBatch { header: batch.header(), payload: payload_of(bytes) })
+        Ok(ProducedBatch { header: batch.header(), payload: payload_of(bytes), internal: true })
+    }
+
+    /// Whether the broker made it itself. What it has to remember may use the last of the disk.
+    pub fn is_internal(&self) -> bool {
+        self.internal
     }
 
     /// Makes length, attributes and max timestamp what they are to be, and the checksum with them.
