@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::storage::Storage;
 
-use super::append::Tail;
+use super::append::{Tail, is_exhaustion};
 use super::checkpoint::LastBatch;
 use super::config::LogConfig;
 use super::error::{AppendError, OpenError};
@@ -144,8 +144,14 @@ impl PartitionLog {
         };
         // What recovery has found durable must not be searched again, and must not count as torn if
         // it is damaged later.
-        if report.corruption.is_none() {
-            log.write_checkpoint().map_err(OpenError::at(path))?;
+        if report.corruption.is_none()
+            && let Err(error) = log.write_checkpoint()
+        {
+            if !is_exhaustion(&error) {
+                return Err(OpenError::at(path)(error));
+            }
+            // What is there can be served all the same. The next start reads again what this one has read.
+            tracing::warn!(partition = path, %error, "no room for a checkpoint");
         }
         Ok((log, report))
     }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::storage::Storage;
-use crate::storage::sim::SimStorage;
-
 use super::testing::{Disk, PARTITION, batch, read_all, records, sequenced};
 use super::*;
 use crate::record::{BatchBuilder, Compression, ValidateOptions, validate_produced};
+use crate::storage::Storage;
+use crate::storage::sim::SimStorage;
 
 fn small_segments() -> LogConfig {
     LogConfig { segment_bytes: 1024, index_interval_bytes: 128, ..LogConfig::default() }
@@ -481,4 +480,30 @@ fn the_reserve_is_for_what_the_broker_itself_has_to_write() {
     assert!(!disk.health.is_offline());
     disk.health.set_reserve_bytes(1);
     assert_eq!(log.append(&of_a_client, 0, 77).expect("there is room again").base_offset, 2);
+}
+
+#[test]
+fn a_full_disk_is_no_reason_not_to_start() {
+    let disk = SimStorage::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let health: Arc<DirHealth> = Arc::default();
+    let open = || {
+        PartitionLog::open(Arc::clone(&storage), PARTITION, Arc::clone(&health), small_segments())
+            .expect("what is there can be served")
+            .0
+    };
+    storage.create_dir_all(PARTITION).expect("room");
+    let mut log = open();
+    fill(&mut log, 0..100);
+    log.flush().expect("a healthy disk");
+    drop(log);
+    disk.set_capacity(0);
+    let mut log = open();
+    assert_eq!(read_all(&log.reader(), 0), numbered(0..100));
+    disk.set_capacity(u64::MAX);
+    fill(&mut log, 100..110);
+    log.flush().expect("a healthy disk");
+    log.write_checkpoint().expect("room");
+    assert!(!health.is_offline());
+    assert_eq!(read_all(&open().reader(), 0), numbered(0..110));
 }
