@@ -1,0 +1,1 @@
+"""What the tests with real clients stand on: brokers as processes, the flights, and the clients."""

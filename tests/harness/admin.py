@@ -1,0 +1,43 @@
+"""Topics, as tests make them."""
+
+import time
+from functools import cache
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+TIMEOUT_S = 30
+
+
+@cache
+def admin(bootstrap: str) -> AdminClient:
+    """The admin client of a broker. One for all, since a client that is dropped takes its unanswered calls with it."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200})
+
+
+def create_topic(bootstrap: str, name: str, partitions: int = 1, config: dict | None = None) -> None:
+    """Creates a topic and waits until its partitions have a leader."""
+    client = admin(bootstrap)
+    config = {name: str(value) for name, value in (config or {}).items()}
+    client.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(TIMEOUT_S)
+    wait_for_topic(client, name, partitions)
+
+
+def wait_for_topic(client: AdminClient, name: str, partitions: int) -> None:
+    """Returns when the metadata shows `partitions` partitions of the topic, each with a leader."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        found = client.list_topics(timeout=TIMEOUT_S).topics.get(name)
+        if found and len(found.partitions) == partitions and all(p.leader >= 0 for p in found.partitions.values()):
+            return
+        assert time.monotonic() < deadline, f"topic {name} does not show {partitions} partitions"
+        time.sleep(0.02)
+
+
+def error_of(future) -> int:
+    """The Kafka error code that a future of the admin client ends with; 0 for none."""
+    try:
+        future.result(TIMEOUT_S)
+    except KafkaException as error:
+        return error.args[0].code()
+    return KafkaError.NO_ERROR
