@@ -80,13 +80,16 @@ pub fn response_limits(body_bytes: usize) -> DecodeLimits {
     limits
 }
 
-/// Decodes one whole request body of a control-plane message.
+/// Decodes the request body of a control-plane message.
+///
+/// Bytes behind the message are passed over, as Kafka does: librdkafka 2.16 asks Metadata v9+ for all topics with an
+/// array count of four bytes where one is due, and what it meant for the flags ends up behind the end.
 ///
 /// # Errors
-/// Whatever is wrong with the bytes, trailing ones included. Kafka closes the connection on it.
+/// Whatever is wrong with the bytes of the message. Kafka closes the connection on it.
 pub fn decode_request<T: KafkaDecode>(body: Bytes, version: i16) -> Result<T, DecodeError> {
     let limits = request_limits(body.len());
-    T::decode_from_bytes(body, ApiVersion::new(version), limits)
+    T::decode(&mut kafka_wire_core::Decoder::new(body, limits)?, ApiVersion::new(version))
 }
 
 /// Decodes one whole response body of a control-plane message.
@@ -137,3 +140,17 @@ macro_rules! message {
     (@set $message:ident $field:ident) => { $message.$field = $field };
 }
 pub use message;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_request_is_passed_over() {
+        // Metadata v13 for all topics as librdkafka 2.16 sends it: a null array in four bytes, then two flags and the
+        // tags, of which the decoder sees the flags within the array's four.
+        let body = Bytes::from_static(&[0, 0, 0, 0, 1, 0, 0]);
+        let request: messages::MetadataRequest = decode_request(body, 13).unwrap();
+        assert!(request.topics.is_none() && !request.allow_auto_topic_creation);
+    }
+}
