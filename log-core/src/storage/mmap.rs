@@ -31,11 +31,18 @@ use super::{LockError, READ_BYTES_MAX, RandomFile, SegmentFile, Storage, Storage
 /// How appended bytes get into a segment. Reads go through the map in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
-    /// Stored through the map: no system call an append, one page fault every 4 KiB.
+    /// Small appends are stored through the map, without a system call. One of [`CALL_BYTES_MIN`] or
+    /// more takes the call after all: it gets its pages at once, where stores take a fault for every
+    /// few of them and find them write-protected again after every sync.
     Mapped,
     /// `pwritev` to the file: one system call an append; a failing device is an error, not a signal.
     Pwrite,
 }
+
+/// Bytes from which on an append by system call is cheaper than one through the map. On fresh files
+/// they are about even here; at 16 KiB the call takes nine tenths of the time, at 64 KiB half, at
+/// 1 MiB a third (`cargo bench -p benches --bench append`).
+pub const CALL_BYTES_MIN: usize = 8 << 10;
 
 /// A directory of the real file system.
 #[derive(Debug)]
@@ -279,8 +286,8 @@ impl SegmentFile for MmapSegment {
         assert!(pos + len as u64 <= self.allocated(), "{}: append past the allocated blocks", self.path);
         let pos_in_map = pos as usize;
         match self.mode {
-            WriteMode::Mapped => self.region.append(pos_in_map, parts),
-            WriteMode::Pwrite => {
+            WriteMode::Mapped if len < CALL_BYTES_MIN => self.region.append(pos_in_map, parts),
+            WriteMode::Mapped | WriteMode::Pwrite => {
                 assert_eq!(pos_in_map, self.region.published(), "{}: append beside the end", self.path);
                 self.pwrite(pos, parts)?;
                 self.region.publish(pos_in_map, pos_in_map + len);

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use mmap::{MmapStorage, WriteMode};
+pub use mmap::{CALL_BYTES_MIN, MmapStorage, WriteMode};
 
 /// The largest file that [`Storage::read`] hands out, in bytes. The largest honest one is the
 /// offset index of a 2 GiB segment with an entry for every batch.
