@@ -144,12 +144,6 @@ impl IndexFile {
         self.saved = upto;
         Ok(())
     }
-
-    /// Makes what was written durable, for a sealed segment: its index is not going to change, and
-    /// reading the whole segment again is what losing it costs.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), |file| file.sync())
-    }
 }
 
 fn header(kind: IndexKind, base_offset: i64) -> [u8; HEADER_BYTES] {

@@ -114,11 +114,6 @@ impl OffsetIndex {
         file.append(storage, durable, |index| self.get(index))?;
         Ok(file.saved())
     }
-
-    /// Makes the saved entries durable.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.lock().sync()
-    }
 }
 
 impl fmt::Debug for OffsetIndex {

@@ -209,12 +209,6 @@ impl Segment {
         data.times.save(&*self.dir.storage, saved)
     }
 
-    /// Syncs the saved index of a sealed segment: losing it would cost a walk over the whole segment.
-    pub(crate) fn sync_indexes(&self) -> io::Result<()> {
-        self.loaded().offsets.sync()?;
-        self.loaded().times.sync()
-    }
-
     /// Takes the segment's files out of the log by name; the bytes stay for whoever reads them.
     pub(crate) fn rename_deleted(&self) -> io::Result<()> {
         for suffix in [LOG_SUFFIX, OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX] {

@@ -113,11 +113,6 @@ impl TimeIndex {
     pub(crate) fn save(&self, storage: &dyn Storage, count: usize) -> io::Result<()> {
         self.file.lock().append(storage, count, |index| self.get(index))
     }
-
-    /// Makes the saved entries durable.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.lock().sync()
-    }
 }
 
 impl fmt::Debug for TimeIndex {

@@ -143,8 +143,11 @@ pub fn truncate_segment(file: &mut Arc<dyn SegmentFile>, len: u64) -> io::Result
     }
 }
 
-/// Creates a segment so that it outlives a power cut from its first append on (R6): blocks, sync of
-/// the file, sync of its directory. On failure the file is removed again.
+/// Creates a segment so that it outlives a power cut from its first append on (R6): blocks, then sync
+/// of its directory. On failure the file is removed again.
+///
+/// The file itself is synced with its first data: that sync makes length and blocks durable too, and
+/// until then a name over an empty file says all there is to say.
 pub fn create_segment(
     storage: &dyn Storage,
     path: &str,
@@ -152,10 +155,7 @@ pub fn create_segment(
     allocate_bytes: u64,
 ) -> io::Result<Arc<dyn SegmentFile>> {
     let file = storage.open_segment(path, reserve_bytes, true)?;
-    let made = file
-        .allocate(allocate_bytes.min(reserve_bytes))
-        .and_then(|()| file.sync())
-        .and_then(|()| storage.sync_dir(parent(path)));
+    let made = file.allocate(allocate_bytes.min(reserve_bytes)).and_then(|()| storage.sync_dir(parent(path)));
     match made {
         Ok(()) => Ok(file),
         Err(error) => {
