@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Deletes every sync of the engine in turn and runs the crash suite, which has to fail each time.
+
+    log-core/tests/crash/remove_each_sync.py [WORD...]
+
+Works on a copy of the committed source, never on the checkout. With WORDs only the places whose
+description holds one. Ends with status 1 if some deletion goes unnoticed.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+HISTORIES = os.environ.get("HIGHWATER_CRASH_HISTORIES", "10000")
+
+# What is synced, the file, the call as it stands there, and what takes its place.
+PLACES = [
+    ("flush: data of the segments", "log/flush.rs",
+     "if let Err(error) = segment.loaded().file.sync() {", "if let Err(error) = io::Result::Ok(()) {"),
+    ("recovery: data read past the checkpoint", "log/recovery.rs",
+     "file.sync().inspect_err(|error| self.health.poison(format!(\"sync of {path}: {error}\")))?;", ""),
+    ("recovery: data written again before that sync", "log/recovery.rs",
+     "self.write_again(&*file, &path, start, position)?;", ""),
+    ("recovery: checkpoint confirmed before segments go", "log/recovery.rs",
+     "checkpoint.confirm().inspect_err(|error| poison_unless_exhausted(dir, health, error))?;",
+     "let _ = (checkpoint, health);"),
+    ("recovery: names of segments behind a torn tail", "log/recovery.rs",
+     "storage.sync_dir(&self.dir.path).inspect_err(|error| self.poison_unless_exhausted(error))?;", ""),
+    ("new segment: its name", "storage/mod.rs",
+     ".and_then(|()| storage.sync_dir(parent(path)));", ";"),
+    ("checkpoint: the slot", "log/checkpoint.rs", "self.file.sync()", "Ok(())"),
+    ("checkpoint: confirmed before the other slot is written", "log/checkpoint.rs",
+     "self.confirm_newest(&mut newest)?;", ""),
+    ("atomic file: its bytes", "storage/mod.rs", "self.write_synced(&temporary, bytes)?;", None),
+    ("atomic file: its name", "storage/mod.rs", "self.sync_dir(parent(path))\n", "Ok(())\n"),
+    ("quarantine: its name", "log/quarantine.rs", "storage.sync_dir(\"\")?;", ""),
+    ("quarantine: the copy", "log/quarantine.rs", "copy.sync()", "Ok(())"),
+    ("quarantine: the name of the copy", "log/quarantine.rs",
+     ".and_then(|()| storage.sync_dir(QUARANTINE_DIR))", ""),
+    ("directory: names of identity and topics", "log/log_dir.rs",
+     ".create_dir_all(TOPICS_DIR)\n            .and_then(|()| storage.sync_dir(\"\"))", ".create_dir_all(TOPICS_DIR)"),
+    ("directory: removal of the note of a clean shutdown", "log/log_dir.rs",
+     ".remove_file(CLEAN_SHUTDOWN_FILE)\n            .and_then(|()| storage.sync_dir(\"\"))",
+     ".remove_file(CLEAN_SHUTDOWN_FILE)"),
+    ("new partition: its name", "log/log_dir.rs",
+     "made.and_then(|()| self.storage.sync_dir(TOPICS_DIR))", "made"),
+    ("new partition: name of an identity that was there", "log/log_dir.rs",
+     "=> self.storage.sync_dir(&path),", "=> Ok(()),"),
+    ("deleted partition: its new name", "log/log_dir.rs",
+     "self.written(TOPICS_DIR, self.storage.sync_dir(TOPICS_DIR))?;", ""),
+    ("deleted partition: its new name, at the next start", "log/log_dir.rs",
+     "self.storage.sync_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))?;", ""),
+]
+
+# A write without its sync, for the one place where the two are one call.
+UNSYNCED = "self.open_random(&temporary, true)?.write_at(0, bytes)?;"
+
+
+def main() -> int:
+    words = sys.argv[1:] or [""]
+    unnoticed = 0
+    copy = pathlib.Path(tempfile.mkdtemp(prefix="remove-each-sync-"))
+    try:
+        archive = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, check=True, capture_output=True)
+        subprocess.run(["tar", "-x", "-C", copy], input=archive.stdout, check=True)
+        for what, name, call, instead in PLACES:
+            if not any(word in what for word in words):
+                continue
+            path = copy / "log-core/src" / name
+            source = path.read_text()
+            if source.count(call) != 1:
+                raise SystemExit(f"{name}: {call!r} is there {source.count(call)} times: bring the list up to date")
+            path.write_text(source.replace(call, UNSYNCED if instead is None else instead))
+            verdict = run(copy)
+            path.write_text(source)
+            unnoticed += verdict is None
+            print(f"{what:<58} {verdict or 'NOT NOTICED'}", flush=True)
+    finally:
+        shutil.rmtree(copy)
+    return 1 if unnoticed else 0
+
+
+def run(copy: pathlib.Path) -> str | None:
+    """What the suite says against the changed source; None if it is content."""
+    environment = {
+        **os.environ,
+        "CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target/remove-each-sync")),
+        "HIGHWATER_CRASH_HISTORIES": HISTORIES,
+    }
+    for test in ["no_history", "every_operation"]:
+        command = ["cargo", "test", "-q", "-p", "log-core", "--test", "crash", test]
+        result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+        output = result.stdout + result.stderr
+        if "could not compile" in output:
+            raise SystemExit(output)
+        if result.returncode != 0:
+            found = re.search(r"(?:HIGHWATER_CRASH_SEED=\d+|workload \d+, cut at operation \d+[^:]*): .*", output)
+            return found.group(0) if found else "the suite failed"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
