@@ -305,8 +305,9 @@ impl LogDir {
         let path = self.partition_path(partition);
         let file = format!("{path}/{PARTITION_FILE}");
         let made = match self.read_partition(&partition.directory_name()) {
-            // Made by a process that may not have lived to sync its name.
-            Ok(found) if found == *partition => self.storage.sync_dir(&path),
+            // Made by a process that may not have lived to sync the names. Opening the log syncs those in
+            // the directory.
+            Ok(found) if found == *partition => Ok(()),
             Ok(found) => {
                 return Err(LogDirError::PartitionExists { directory: path, found: found.topic_id });
             }

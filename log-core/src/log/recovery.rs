@@ -100,6 +100,10 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
     let keep_from = checkpoint.map_or(0, |checkpoint| checkpoint.log_start.min(checkpoint.segment));
     let mut bases = tidy(dir, health, checkpoint_file.as_ref(), keep_from)?;
 
+    // A segment that the last process created may have a name that it did not live to sync, and what is
+    // appended to it hangs on that.
+    storage.sync_dir(&dir.path).inspect_err(|error| poison_unless_exhausted(dir, health, error))?;
+
     let mut walk = Walk::new(dir, config, health, checkpoint, &bases)?;
     if bases.is_empty() {
         walk.create_first()?;
