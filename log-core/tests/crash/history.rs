@@ -236,10 +236,11 @@ impl History {
     /// The process is gone, and with it all that was only in its memory; the power perhaps too.
     fn end_process(&mut self, outcome: u64) {
         self.operations_before_end = self.sim.operations();
-        let power_cut = self.sim.is_cut() || outcome.is_multiple_of(2);
-        let end = match (power_cut, self.sim.has_failed_sync()) {
+        // A cut whose page cache lives on is a kill in the middle of an operation.
+        let power_cut = outcome.is_multiple_of(2);
+        let end = match (power_cut, self.sim.has_failed_sync() || self.sim.is_cut()) {
             (true, _) => End::PowerCut,
-            (false, true) => End::Failed,
+            (false, true) => End::Interrupted,
             (false, false) => End::Killed,
         };
         for slot in &mut self.slots {

@@ -11,6 +11,7 @@
 mod history;
 mod model;
 mod syncs;
+mod two_faults;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

@@ -16,9 +16,9 @@ pub enum End {
     Closed,
     /// The process was killed between two operations: nothing, the page cache lives on.
     Killed,
-    /// A sync has failed and the process was killed: nothing yet, but the page cache may show what no
-    /// later sync is going to write.
-    Failed,
+    /// The process was killed in the middle of an operation, or after a sync had failed: nothing yet, but
+    /// the page cache shows what was not synced, or what no later sync is going to write.
+    Interrupted,
     /// The power was cut: what was not durable.
     PowerCut,
 }
@@ -185,9 +185,9 @@ impl Partition {
                 report.replayed_batches, self.snapshot
             ));
         }
-        if end != End::Failed {
-            // A start ends with a checkpoint, or has found one at the end. One that the disk has lied
-            // about is seen by the process after it, but is not there after a power cut.
+        if end != End::Interrupted {
+            // A start ends with a checkpoint, or has found one at the end. One that was not synced is
+            // found too, but is not there after a power cut.
             self.checkpointed = log_end;
         }
         self.high_watermark = log_end;

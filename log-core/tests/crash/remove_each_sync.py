@@ -22,6 +22,8 @@ HISTORIES = os.environ.get("HIGHWATER_CRASH_HISTORIES", "10000")
 PLACES = [
     ("flush: data of the segments", "log/flush.rs",
      "if let Err(error) = segment.loaded().file.sync() {", "if let Err(error) = io::Result::Ok(()) {"),
+    ("recovery: names of the segments found", "log/recovery.rs",
+     "storage.sync_dir(&dir.path).inspect_err(|error| poison_unless_exhausted(dir, health, error))?;", ""),
     ("recovery: data read past the checkpoint", "log/recovery.rs",
      "file.sync().inspect_err(|error| self.health.poison(format!(\"sync of {path}: {error}\")))?;", ""),
     ("recovery: data written again before that sync", "log/recovery.rs",
@@ -49,8 +51,6 @@ PLACES = [
      ".remove_file(CLEAN_SHUTDOWN_FILE)"),
     ("new partition: its name", "log/log_dir.rs",
      "made.and_then(|()| self.storage.sync_dir(TOPICS_DIR))", "made"),
-    ("new partition: name of an identity that was there", "log/log_dir.rs",
-     "=> self.storage.sync_dir(&path),", "=> Ok(()),"),
     ("deleted partition: its new name", "log/log_dir.rs",
      "self.written(TOPICS_DIR, self.storage.sync_dir(TOPICS_DIR))?;", ""),
     ("deleted partition: its new name, at the next start", "log/log_dir.rs",
@@ -92,7 +92,7 @@ def run(copy: pathlib.Path) -> str | None:
         "CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target/remove-each-sync")),
         "HIGHWATER_CRASH_HISTORIES": HISTORIES,
     }
-    for test in ["no_history", "every_operation"]:
+    for test in ["two_faults", "no_history", "every_operation"]:
         command = ["cargo", "test", "-q", "-p", "log-core", "--test", "crash", test]
         result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
         output = result.stdout + result.stderr
@@ -100,7 +100,8 @@ def run(copy: pathlib.Path) -> str | None:
             raise SystemExit(output)
         if result.returncode != 0:
             found = re.search(r"(?:HIGHWATER_CRASH_SEED=\d+|workload \d+, cut at operation \d+[^:]*): .*", output)
-            return found.group(0) if found else "the suite failed"
+            failed = re.search(r"^test (\S+) .*FAILED", output, re.MULTILINE) or re.search(r"---- (\S+) stdout", output)
+            return found.group(0) if found else failed.group(1) if failed else "the suite failed"
     return None
 
 

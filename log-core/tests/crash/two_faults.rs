@@ -1,0 +1,131 @@
+//! Places that take two faults in a row to hurt: too rare for the random histories, so each has its
+//! own.
+
+use std::sync::Arc;
+
+use log_core::log::{DirHealth, Isolation, LogConfig, PartitionLog, RecoveryReport};
+use log_core::record::{BatchBuilder, Compression, ProducedBatch, batches};
+use log_core::storage::Storage;
+use log_core::storage::sim::SimStorage;
+
+const PARTITION: &str = "topics/orders-0";
+/// Outcomes of each crash that are looked at.
+const OUTCOMES: u64 = 200;
+
+fn open(sim: &SimStorage) -> (PartitionLog, RecoveryReport) {
+    sim.create_dir_all(PARTITION).expect("room");
+    let config = LogConfig { segment_bytes: 1500, ..LogConfig::default() };
+    PartitionLog::open(Arc::new(sim.clone()), PARTITION, Arc::new(DirHealth::default()), config)
+        .expect("a healthy disk")
+}
+
+/// A disk with a new partition on it, whose directory's name is durable.
+fn new_partition(seed: u64) -> (SimStorage, PartitionLog) {
+    let sim = SimStorage::new(seed);
+    let (log, _) = open(&sim);
+    sim.sync_dir("").and_then(|()| sim.sync_dir("topics")).expect("a healthy disk");
+    (sim, log)
+}
+
+/// The first batch of a producer, one record of `size` bytes.
+fn batch(producer: i64, size: usize) -> ProducedBatch {
+    let mut builder = BatchBuilder::new(Compression::None).producer(producer, 0, 0);
+    builder.append(1000, None, Some(&vec![producer as u8; size]), &[]).expect("small");
+    ProducedBatch::internal(builder.build(0).expect("small")).expect("sound")
+}
+
+fn append(log: &mut PartitionLog, producer: i64, size: usize) {
+    log.append(&batch(producer, size), 0, 1000).expect("room");
+}
+
+/// The producer of each batch.
+fn producers(log: &PartitionLog) -> Vec<i64> {
+    let mut found = Vec::new();
+    let mut offset = log.watermarks().log_start();
+    while offset < log.watermarks().high_watermark() {
+        let read = log.reader().read(offset, 4096, Isolation::Uncommitted, true).expect("readable");
+        found.extend(batches(&read.records).map(|batch| batch.expect("whole").producer_id()));
+        offset = read.next_offset;
+    }
+    found
+}
+
+/// The sync of a higher log start fails, the process dies, and the next one sees it all the same. It
+/// must not remove segments on the word of a checkpoint that is not on disk.
+#[test]
+fn segments_go_only_when_the_log_start_is_on_disk() {
+    let (sim, mut log) = new_partition(1);
+    for producer in 0..6 {
+        append(&mut log, producer, 1000);
+        log.flush().expect("healthy");
+    }
+    log.write_checkpoint().expect("healthy");
+    sim.fail_sync(sim.syncs());
+    log.delete_records(4).expect_err("the sync of the checkpoint fails");
+    drop(log);
+    let next = sim.restart();
+    drop(open(&next));
+    for seed in 0..OUTCOMES {
+        let (log, report) = open(&next.crash(seed));
+        assert_eq!(report.corruption, None, "seed {seed}");
+        assert_eq!(log.watermarks().log_end(), 6, "seed {seed}");
+    }
+}
+
+/// As before, and then the power goes while the next checkpoint is written. It must not have gone over
+/// the only one that is on disk.
+#[test]
+fn a_checkpoint_is_never_written_over_the_only_one() {
+    for seed in 0..OUTCOMES {
+        let (sim, mut log) = new_partition(seed);
+        for producer in 0..3 {
+            append(&mut log, producer, 100);
+        }
+        log.flush().expect("healthy");
+        log.delete_records(1).expect("healthy");
+        sim.fail_sync(sim.syncs());
+        log.delete_records(2).expect_err("the sync of the checkpoint fails");
+        drop(log);
+        let next = sim.restart();
+        let (mut log, _) = open(&next);
+        append(&mut log, 3, 100);
+        log.flush().expect("healthy");
+        next.cut_at(next.operations() + seed % 4);
+        let _ = log.write_checkpoint();
+        drop(log);
+        let (log, _) = open(&next.crash(seed));
+        assert!(log.watermarks().log_start() >= 1, "seed {seed}: deleted records have come back");
+        assert_eq!(log.watermarks().log_end(), 4, "seed {seed}");
+    }
+}
+
+/// A segment behind a torn tail is removed, the batch in it is sent again, and the power goes before
+/// the removal is durable. The segment must not come back to hold the batch a second time.
+#[test]
+fn a_segment_behind_a_torn_tail_does_not_come_back() {
+    let (sim, mut log) = new_partition(1);
+    append(&mut log, 0, 100);
+    log.flush().expect("healthy");
+    log.write_checkpoint().expect("healthy");
+    append(&mut log, 1, 1000);
+    append(&mut log, 2, 1000);
+    assert_eq!(log.segments().len(), 2, "the last batch has a segment of its own");
+    drop(log);
+    let mut tried = 0;
+    for seed in 0..OUTCOMES {
+        let crashed = sim.crash(seed);
+        let (mut log, report) = open(&crashed);
+        if log.watermarks().log_end() != 1 || report.quarantined.is_empty() {
+            continue;
+        }
+        tried += 1;
+        append(&mut log, 2, 1000);
+        log.flush().expect("healthy");
+        drop(log);
+        for again in 0..OUTCOMES / 10 {
+            let (log, _) = open(&crashed.crash(again));
+            assert_eq!(producers(&log), [0, 2], "seed {seed}, then {again}");
+        }
+    }
+    assert!(tried > 0, "no crash tore the tail before the last segment");
+}
