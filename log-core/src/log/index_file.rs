@@ -173,3 +173,93 @@ fn block_checksum(before: u32, count: u32, entries: &[u8]) -> u32 {
     head[8..12].copy_from_slice(&crc32c(entries).to_be_bytes());
     crc32c(&head)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::offset_index::{OffsetEntry, OffsetIndex};
+    use super::super::testing::{Disk, PARTITION};
+    use super::*;
+
+    fn entry(n: u32) -> OffsetEntry {
+        OffsetEntry { relative_offset: n * 3 + 1, position: n * 100 + 50 }
+    }
+
+    fn path() -> String {
+        format!("{PARTITION}/00000000000000000007.index")
+    }
+
+    /// An index saved in three blocks: entries 0 to 3, 4 to 9 and 10 to 11.
+    fn saved(disk: &Disk) -> Vec<u8> {
+        disk.storage.create_dir_all(PARTITION).expect("room");
+        let index = OffsetIndex::new(path(), 7);
+        for n in 0..12 {
+            index.push(entry(n));
+        }
+        for (upto, holds) in [(4, 4), (10, 10), (12, 12)] {
+            let end = u64::from(entry(upto - 1).position) + 1;
+            assert_eq!(index.save(&*disk.storage, end).expect("room"), holds);
+        }
+        disk.storage.read(&path()).expect("there")
+    }
+
+    fn loaded(disk: &Disk, end: u64) -> OffsetIndex {
+        OffsetIndex::load(&*disk.storage, path(), 7, end, usize::MAX).expect("readable")
+    }
+
+    #[test]
+    fn what_is_saved_piece_by_piece_is_loaded_whole() {
+        let disk = Disk::new();
+        assert_eq!(saved(&disk).len(), HEADER_BYTES + 3 * BLOCK_HEADER_BYTES + 12 * OffsetEntry::BYTES);
+        let index = loaded(&disk, u64::MAX);
+        assert_eq!((index.len(), index.last()), (12, Some(entry(11))));
+        assert_eq!(index.lookup(entry(5).relative_offset + 1), Some(entry(5)));
+        assert_eq!(index.lookup(0), None);
+        assert_eq!(index.lookup_position(u64::from(entry(8).position) - 1), Some(entry(7)));
+    }
+
+    #[test]
+    fn a_flipped_bit_costs_its_block_and_what_follows_and_can_be_written_over() {
+        let disk = Disk::new();
+        let bytes = saved(&disk);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            disk.storage.write_synced(&path(), &flipped).expect("room");
+            let index = loaded(&disk, u64::MAX);
+            let kept = index.len();
+            assert!([0, 4, 10].contains(&kept), "bit {bit}: {kept} entries");
+            assert!((0..kept as u32).all(|n| index.get(n as usize) == entry(n)), "bit {bit}");
+            if bit % 61 == 0 {
+                (kept as u32..12).for_each(|n| index.push(entry(n)));
+                index.save(&*disk.storage, u64::MAX).expect("room");
+                assert_eq!(loaded(&disk, u64::MAX).len(), 12, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_of_another_history_does_not_follow() {
+        let disk = Disk::new();
+        let old = saved(&disk);
+        // The same file begun anew with other entries in its first block, and the old blocks behind it.
+        disk.storage.remove_file(&path()).expect("there");
+        let index = OffsetIndex::new(path(), 7);
+        for n in 0..4 {
+            index.push(OffsetEntry { relative_offset: n + 1, position: n + 1 });
+        }
+        index.save(&*disk.storage, u64::MAX).expect("room");
+        let mut bytes = disk.storage.read(&path()).expect("there");
+        bytes.extend_from_slice(&old[bytes.len()..]);
+        disk.storage.write_synced(&path(), &bytes).expect("room");
+        assert_eq!(loaded(&disk, u64::MAX).len(), 4);
+    }
+
+    #[test]
+    fn entries_past_the_log_and_files_of_another_segment_are_not_taken() {
+        let disk = Disk::new();
+        saved(&disk);
+        assert_eq!(loaded(&disk, u64::from(entry(6).position)).len(), 6);
+        let other = OffsetIndex::load(&*disk.storage, path(), 8, u64::MAX, usize::MAX).expect("readable");
+        assert_eq!(other.len(), 0);
+    }
+}

@@ -202,3 +202,82 @@ pub(crate) fn end_of_data(file: &dyn SegmentFile, from: u64, to: u64) -> io::Res
     }
     Ok(end)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Disk, PARTITION, batch};
+    use super::*;
+    use crate::storage::create_segment;
+    use std::sync::Arc;
+
+    /// A segment of batches from offset 0 on, and their positions; some are larger than a read.
+    fn segment(disk: &Disk) -> (Arc<dyn SegmentFile>, Vec<u64>) {
+        disk.storage.create_dir_all(PARTITION).expect("room");
+        let path = format!("{PARTITION}/00000000000000000000.log");
+        let file = create_segment(&*disk.storage, &path, 8 << 20, 8 << 20).expect("room");
+        let (large, huge) = ("x".repeat(40_000), "y".repeat(3 << 20));
+        let mut positions = Vec::new();
+        for (offset, value) in ["a", &large, "b", "c", &huge, "d"].into_iter().enumerate() {
+            let bytes = batch(5, &[value]).to_bytes(offset as i64, 3);
+            positions.push(file.published());
+            file.append(file.published(), &[&bytes]).expect("room");
+        }
+        (file, positions)
+    }
+
+    fn walk(file: &dyn SegmentFile, depth: Depth, end: u64) -> (Vec<u64>, Option<u64>) {
+        let mut scanner = BatchScanner::new(file, depth, 0, end, 0);
+        let mut positions = Vec::new();
+        loop {
+            match scanner.step().expect("readable") {
+                Step::Batch { position, batch } => {
+                    assert_eq!(batch.base_offset(), positions.len() as i64);
+                    assert_eq!(batch.partition_leader_epoch(), 3);
+                    positions.push(position);
+                }
+                Step::End => return (positions, None),
+                Step::Bad { position, .. } => return (positions, Some(position)),
+            }
+        }
+    }
+
+    #[test]
+    fn every_batch_is_found_at_either_depth() {
+        let disk = Disk::new();
+        let (file, positions) = segment(&disk);
+        for depth in [Depth::Headers, Depth::Whole] {
+            assert_eq!(walk(&*file, depth, file.published()), (positions.clone(), None));
+            // A range that ends inside a batch ends at that batch.
+            let cut = walk(&*file, depth, file.published() - 1);
+            assert_eq!(cut, (positions[..5].to_vec(), Some(positions[5])));
+        }
+        // Zeros are no batch.
+        let (_, bad) = walk(&*file, Depth::Whole, file.published() + 100);
+        assert_eq!(bad, Some(file.published()));
+    }
+
+    #[test]
+    fn a_changed_byte_is_seen_where_it_matters() {
+        let disk = Disk::new();
+        let (file, positions) = segment(&disk);
+        let random = disk.storage.open_random(file.path(), false).expect("there");
+        // In the records of the second batch: only the checksum knows.
+        random.write_at(positions[1] + 500, b"?").expect("room");
+        assert_eq!(walk(&*file, Depth::Whole, file.published()).1, Some(positions[1]));
+        assert_eq!(walk(&*file, Depth::Headers, file.published()).1, None);
+        // In its base offset, which the checksum leaves out.
+        random.write_at(positions[1] + 7, &[9]).expect("room");
+        assert_eq!(walk(&*file, Depth::Headers, file.published()).1, Some(positions[1]));
+    }
+
+    #[test]
+    fn zeros_at_the_end_are_no_data() {
+        let disk = Disk::new();
+        let (file, _) = segment(&disk);
+        let end = file.published();
+        assert_eq!(end_of_data(&*file, end, 8 << 20).expect("readable"), end);
+        let random = disk.storage.open_random(file.path(), false).expect("there");
+        random.write_at(end + (3 << 20), &[1]).expect("room");
+        assert_eq!(end_of_data(&*file, end, 8 << 20).expect("readable"), end + (3 << 20) + 1);
+    }
+}
