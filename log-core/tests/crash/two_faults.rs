@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 
-use log_core::log::{DirHealth, Isolation, LogConfig, PartitionLog, RecoveryReport};
+use log_core::log::{
+    DirHealth, Isolation, LogConfig, LogDir, LogDirOptions, OpenError, PartitionIdentity, PartitionLog,
+    RecoveryReport,
+};
 use log_core::record::{BatchBuilder, Compression, ProducedBatch, batches};
 use log_core::storage::Storage;
 use log_core::storage::sim::SimStorage;
+use uuid::Uuid;
 
 const PARTITION: &str = "topics/orders-0";
 /// Outcomes of each crash that are looked at.
@@ -14,9 +18,12 @@ const OUTCOMES: u64 = 200;
 
 fn open(sim: &SimStorage) -> (PartitionLog, RecoveryReport) {
     sim.create_dir_all(PARTITION).expect("room");
+    try_open(sim).expect("a healthy disk")
+}
+
+fn try_open(sim: &SimStorage) -> Result<(PartitionLog, RecoveryReport), OpenError> {
     let config = LogConfig { segment_bytes: 1500, ..LogConfig::default() };
     PartitionLog::open(Arc::new(sim.clone()), PARTITION, Arc::new(DirHealth::default()), config)
-        .expect("a healthy disk")
 }
 
 /// A disk with a new partition on it, whose directory's name is durable.
@@ -54,21 +61,27 @@ fn producers(log: &PartitionLog) -> Vec<i64> {
 /// must not remove segments on the word of a checkpoint that is not on disk.
 #[test]
 fn segments_go_only_when_the_log_start_is_on_disk() {
-    let (sim, mut log) = new_partition(1);
-    for producer in 0..6 {
-        append(&mut log, producer, 1000);
-        log.flush().expect("healthy");
-    }
-    log.write_checkpoint().expect("healthy");
-    sim.fail_sync(sim.syncs());
-    log.delete_records(4).expect_err("the sync of the checkpoint fails");
-    drop(log);
-    let next = sim.restart();
-    drop(open(&next));
-    for seed in 0..OUTCOMES {
-        let (log, report) = open(&next.crash(seed));
-        assert_eq!(report.corruption, None, "seed {seed}");
-        assert_eq!(log.watermarks().log_end(), 6, "seed {seed}");
+    for disk in 0..8 {
+        let (sim, mut log) = new_partition(disk);
+        for producer in 0..6 {
+            append(&mut log, producer, 1000);
+            log.flush().expect("healthy");
+        }
+        log.write_checkpoint().expect("healthy");
+        sim.fail_sync(sim.syncs());
+        log.delete_records(4).expect_err("the sync of the checkpoint fails");
+        drop(log);
+        for operation in 0..12 {
+            let next = sim.restart();
+            next.cut_at(next.operations() + operation);
+            drop(try_open(&next));
+            for seed in 0..OUTCOMES / 8 {
+                let (log, report) = open(&next.crash(seed));
+                let when = format!("disk {disk}, cut in operation {operation}, then seed {seed}");
+                assert_eq!(report.corruption, None, "{when}");
+                assert_eq!(log.watermarks().log_end(), 6, "{when}");
+            }
+        }
     }
 }
 
@@ -128,4 +141,68 @@ fn a_segment_behind_a_torn_tail_does_not_come_back() {
         }
     }
     assert!(tried > 0, "no crash tore the tail before the last segment");
+}
+
+/// A process is killed in the middle of a roll. The next one finds the new segment, whose name may not
+/// be durable, and appends to it.
+#[test]
+fn a_segment_of_a_killed_process_keeps_its_name() {
+    for operation in 0..6 {
+        let (sim, mut log) = new_partition(operation);
+        append(&mut log, 0, 1000);
+        // Leaves a producer snapshot, so that the next start has no reason to write one.
+        log.close().expect("healthy");
+        drop(log);
+        let (mut log, _) = open(&sim);
+        sim.cut_at(sim.operations() + operation);
+        let _ = log.append(&batch(1, 1000), 0, 1000);
+        drop(log);
+        let next = sim.restart();
+        let (mut log, _) = open(&next);
+        append(&mut log, 1, 1000);
+        log.flush().expect("healthy");
+        drop(log);
+        for seed in 0..OUTCOMES {
+            let (log, _) = open(&next.crash(seed));
+            assert_eq!(producers(&log), [0, 1], "killed in operation {operation}, then seed {seed}");
+        }
+    }
+}
+
+/// A process is killed while it deletes a partition, the next one goes on with it, and the power goes.
+/// The partition is whole or gone.
+#[test]
+fn a_deleted_partition_comes_back_whole_or_not_at_all() {
+    let options = LogDirOptions { node_id: 1, cluster_id: None };
+    let identity = PartitionIdentity { topic_id: Uuid::from_u128(7), topic: "orders".into(), partition: 0 };
+    let open_dir = |sim: &SimStorage| LogDir::open(Arc::new(sim.clone()), &options);
+    for disk in 0..8 {
+        let operation = disk % 2;
+        let sim = SimStorage::new(disk);
+        let log_dir = open_dir(&sim).expect("a healthy disk");
+        let mut log = log_dir.create_partition(&identity, LogConfig::default()).expect("a healthy disk");
+        append(&mut log, 0, 100);
+        log.close().expect("a healthy disk");
+        sim.cut_at(sim.operations() + operation);
+        let _ = log_dir.delete_partition(&identity);
+        drop(log_dir);
+        for second in 0..10 {
+            let next = sim.restart();
+            next.cut_at(next.operations() + second);
+            drop(open_dir(&next));
+            for seed in 0..OUTCOMES / 8 {
+                let log_dir = open_dir(&next.crash(seed)).expect("a healthy disk");
+                let when = format!(
+                    "disk {disk}, killed in operation {operation}, cut in {second}, then seed {seed}"
+                );
+                let found = log_dir.partitions().expect("a healthy disk");
+                assert!(found.strays.is_empty(), "{when}: {found:?}");
+                for partition in found.partitions {
+                    let (log, report) =
+                        log_dir.open_partition(&partition, LogConfig::default()).expect("whole");
+                    assert_eq!((report.corruption, producers(&log)), (None, vec![0]), "{when}");
+                }
+            }
+        }
+    }
 }
