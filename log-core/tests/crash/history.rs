@@ -524,6 +524,7 @@ impl History {
         let run = checkpoint.run();
         if self.tolerate_full(run, io_error)? {
             let after = self.snapshots(slot)?;
+            self.slots[slot].model.checkpoint_in_doubt = false;
             self.checkpointed(slot, durable_end, &before, &after);
         }
         Ok(())
@@ -629,8 +630,10 @@ impl History {
         if model.high_watermark < model.log_end() {
             return Err(Stop::Broken(format!("closed at {} of {}", model.high_watermark, model.log_end())));
         }
-        let (durable_end, after) = (model.high_watermark, self.snapshots(slot)?);
-        self.checkpointed(slot, durable_end, &before, &after);
+        let (durable_end, in_doubt) = (model.high_watermark, model.checkpoint_in_doubt);
+        let after = self.snapshots(slot)?;
+        // A log that had nothing to note closes without a checkpoint.
+        self.checkpointed(slot, if in_doubt { 0 } else { durable_end }, &before, &after);
         Ok(())
     }
 
