@@ -246,6 +246,9 @@ impl History {
         for slot in &mut self.slots {
             slot.open = None;
             slot.end = slot.end.max(end);
+            // A power cut settles it: what is read after one is on disk.
+            let doubt = &mut slot.model.checkpoint_in_doubt;
+            *doubt = end == End::Interrupted || (*doubt && end != End::PowerCut);
         }
         self.log_dir = None;
         self.sim = if power_cut { self.sim.crash(outcome) } else { self.sim.restart() };

@@ -188,7 +188,6 @@ impl Partition {
                 report.replayed_batches, self.snapshot
             ));
         }
-        self.checkpoint_in_doubt |= end == End::Interrupted;
         if !self.checkpoint_in_doubt {
             // A start ends with a checkpoint, or has found one at the end. One that was not synced is
             // found too, but is not there after a power cut.
