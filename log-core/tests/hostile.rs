@@ -126,8 +126,12 @@ fn every_truncation_is_an_error() {
         }
         let mut longer = BytesMut::from(&body[..]);
         longer.extend_from_slice(&[0]);
-        assert!(
-            !decode_within_bounds(api, version, decode, longer.freeze()),
+        // Kafka passes over what follows a request, and librdkafka sends such bytes (`decode_request`).
+        // The data plane's own decoders refuse them.
+        let refused = matches!(api, ApiKey::Produce | ApiKey::Fetch);
+        assert_eq!(
+            decode_within_bounds(api, version, decode, longer.freeze()),
+            !refused,
             "{api} {version} with a byte too many"
         );
     });
