@@ -100,7 +100,7 @@ def run(copy: pathlib.Path) -> str | None:
             raise SystemExit(output)
         if result.returncode != 0:
             found = re.search(r"(?:HIGHWATER_CRASH_SEED=\d+|workload \d+, cut at operation \d+[^:]*): .*", output)
-            failed = re.search(r"^test (\S+) .*FAILED", output, re.MULTILINE) or re.search(r"---- (\S+) stdout", output)
+            failed = re.search(r"---- (\S+) stdout", output)
             return found.group(0) if found else failed.group(1) if failed else "the suite failed"
     return None
 
