@@ -61,18 +61,9 @@ pub struct LastBatch {
 #[derive(Debug)]
 pub struct CheckpointFile {
     file: Arc<dyn RandomFile>,
-    /// Guards the order of writes: one at a time, each with the next sequence.
-    newest: Mutex<Newest>,
-}
-
-/// The slot that counts.
-#[derive(Debug)]
-struct Newest {
-    sequence: u64,
-    /// Its bytes, if they have been read and not yet written by this process. The last one may have
-    /// died of a sync that failed on just these bytes; then they are in the page cache and nowhere
-    /// else, and to write the other slot would be to write over the only one on disk (R4).
-    unconfirmed: Option<[u8; SLOT_BYTES]>,
+    /// That of the slot that counts, which is on disk. Guards the order of writes: one at a time, each
+    /// with the next sequence.
+    newest: Mutex<u64>,
 }
 
 impl CheckpointFile {
@@ -84,44 +75,38 @@ impl CheckpointFile {
     pub fn create(storage: &dyn Storage, path: &str, first: &Checkpoint) -> io::Result<CheckpointFile> {
         let sequence = 0;
         storage.write_atomic(path, &encode(sequence, first))?;
-        let newest = Mutex::new(Newest { sequence, unconfirmed: None });
-        Ok(CheckpointFile { file: storage.open_random(path, false)?, newest })
+        Ok(CheckpointFile { file: storage.open_random(path, false)?, newest: Mutex::new(sequence) })
     }
 
-    /// Opens the file and reads the newer of its slots; `None` if neither checks, and then nothing is
-    /// known to be durable.
+    /// Opens the file and makes certain that the newer of its slots is on disk; `None` if neither
+    /// checks, and then nothing is known to be durable.
+    ///
+    /// What is read may be in the page cache and nowhere else: the last process may have been killed
+    /// before its sync, or have died of a sync that failed on just these bytes (R4). To act on it then
+    /// (to show its log start, to remove what lies before that, to write over the other slot) would be
+    /// wrong after a power cut, so the slot is written again and synced first.
     ///
     /// # Errors
     /// Of the disk; `NotFound` if there is no file.
     pub fn open(storage: &dyn Storage, path: &str) -> io::Result<(CheckpointFile, Option<Checkpoint>)> {
         let file = storage.open_random(path, false)?;
-        let mut newest: Option<(u64, Checkpoint, [u8; SLOT_BYTES])> = None;
-        for slot in 0..2 {
-            let mut bytes = [0; SLOT_BYTES];
-            if file.read_at(slot * SLOT_DISTANCE, &mut bytes)? < SLOT_BYTES {
-                continue;
-            }
-            if let Some((sequence, checkpoint)) = decode(&bytes)
-                && sequence % 2 == slot
-                && newest.is_none_or(|(newer, _, _)| newer < sequence)
-            {
-                newest = Some((sequence, checkpoint, bytes));
-            }
+        let newest = read_newest(&*file)?;
+        let sequence = newest.as_ref().map_or(0, |slot| slot.sequence);
+        let opened = CheckpointFile { file, newest: Mutex::new(sequence) };
+        if let Some(slot) = &newest {
+            opened.write_slot(slot.sequence, &slot.bytes)?;
         }
-        let state = Newest {
-            sequence: newest.map_or(0, |(sequence, _, _)| sequence),
-            unconfirmed: newest.map(|(_, _, bytes)| bytes),
-        };
-        Ok((CheckpointFile { file, newest: Mutex::new(state) }, newest.map(|(_, checkpoint, _)| checkpoint)))
+        Ok((opened, newest.map(|slot| slot.checkpoint)))
     }
 
-    /// Makes certain that the checkpoint that was read is on disk. To be called before anything is
-    /// done that cannot be undone and would be wrong if the one before it counted.
+    /// What [`open`](CheckpointFile::open) would answer, without writing anything: for tools that look
+    /// into a directory.
     ///
     /// # Errors
-    /// Of the disk.
-    pub fn confirm(&self) -> io::Result<()> {
-        self.confirm_newest(&mut self.newest.lock())
+    /// Of the disk; `NotFound` if there is no file.
+    pub fn peek(storage: &dyn Storage, path: &str) -> io::Result<Option<Checkpoint>> {
+        let file = storage.open_random(path, false)?;
+        Ok(read_newest(&*file)?.map(|slot| slot.checkpoint))
     }
 
     /// Makes a checkpoint the one that counts. The log has been synced up to it (R7).
@@ -130,19 +115,10 @@ impl CheckpointFile {
     /// Of the disk. The checkpoint before this one still counts then.
     pub fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
         let mut newest = self.newest.lock();
-        self.confirm_newest(&mut newest)?;
         // The slot of the older checkpoint: the newer one stays whole whatever happens here.
-        let next = newest.sequence + 1;
+        let next = *newest + 1;
         self.write_slot(next, &encode(next, checkpoint))?;
-        newest.sequence = next;
-        Ok(())
-    }
-
-    fn confirm_newest(&self, newest: &mut Newest) -> io::Result<()> {
-        if let Some(bytes) = newest.unconfirmed {
-            self.write_slot(newest.sequence, &bytes)?;
-            newest.unconfirmed = None;
-        }
+        *newest = next;
         Ok(())
     }
 
@@ -150,6 +126,31 @@ impl CheckpointFile {
         self.file.write_at((sequence % 2) * SLOT_DISTANCE, bytes)?;
         self.file.sync()
     }
+}
+
+/// A slot that checks.
+struct Slot {
+    sequence: u64,
+    checkpoint: Checkpoint,
+    bytes: [u8; SLOT_BYTES],
+}
+
+/// The newer of the slots that check.
+fn read_newest(file: &dyn RandomFile) -> io::Result<Option<Slot>> {
+    let mut newest: Option<Slot> = None;
+    for slot in 0..2 {
+        let mut bytes = [0; SLOT_BYTES];
+        if file.read_at(slot * SLOT_DISTANCE, &mut bytes)? < SLOT_BYTES {
+            continue;
+        }
+        if let Some((sequence, checkpoint)) = decode(&bytes)
+            && sequence % 2 == slot
+            && newest.as_ref().is_none_or(|newer| newer.sequence < sequence)
+        {
+            newest = Some(Slot { sequence, checkpoint, bytes });
+        }
+    }
+    Ok(newest)
 }
 
 fn encode(sequence: u64, checkpoint: &Checkpoint) -> [u8; SLOT_BYTES] {

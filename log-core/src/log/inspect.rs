@@ -130,8 +130,8 @@ impl Inspector<'_> {
 
     fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
         let path = self.dir.file(CHECKPOINT_FILE);
-        let checkpoint = match CheckpointFile::open(&*self.dir.storage, &path) {
-            Ok((_, checkpoint)) => checkpoint,
+        let checkpoint = match CheckpointFile::peek(&*self.dir.storage, &path) {
+            Ok(checkpoint) => checkpoint,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };

@@ -93,12 +93,15 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
     let (checkpoint_file, checkpoint) = match CheckpointFile::open(storage, &checkpoint_path) {
         Ok((file, checkpoint)) => (Some(file), checkpoint),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
-        Err(error) => return Err(error),
+        Err(error) => {
+            poison_unless_exhausted(dir, health, &error);
+            return Err(error);
+        }
     };
     // The checkpoint's own segment stays even if the log start has passed it: it tells how the next
     // one goes on.
     let keep_from = checkpoint.map_or(0, |checkpoint| checkpoint.log_start.min(checkpoint.segment));
-    let mut bases = tidy(dir, health, checkpoint_file.as_ref(), keep_from)?;
+    let mut bases = tidy(dir, keep_from)?;
 
     // A segment that the last process created may have a name that it did not live to sync, and what is
     // appended to it hangs on that.
@@ -124,12 +127,10 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
 
 /// Removes what an interrupted deletion or a crash left behind, segments that end at or before
 /// `keep_from` included, and answers with the base offsets of the segments that stay.
-fn tidy(
-    dir: &PartitionDir,
-    health: &DirHealth,
-    checkpoint: Option<&CheckpointFile>,
-    keep_from: i64,
-) -> io::Result<Vec<i64>> {
+///
+/// The checkpoint that `keep_from` is of is on disk by then, so the log start outlives what lies before
+/// it (R15).
+fn tidy(dir: &PartitionDir, keep_from: i64) -> io::Result<Vec<i64>> {
     let storage = &*dir.storage;
     let mut bases: Vec<i64> = Vec::new();
     let names = storage.list_dir(&dir.path)?;
@@ -142,12 +143,6 @@ fn tidy(
     }
     bases.sort_unstable();
     let before = bases.partition_point(|&base| base <= keep_from).saturating_sub(1);
-    if before > 0
-        && let Some(checkpoint) = checkpoint
-    {
-        // The log start outlives what lies before it (R15).
-        checkpoint.confirm().inspect_err(|error| poison_unless_exhausted(dir, health, error))?;
-    }
     for base in bases.drain(..before) {
         storage.remove_file(&dir.segment_file(base, LOG_SUFFIX))?;
     }

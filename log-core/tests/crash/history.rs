@@ -246,9 +246,6 @@ impl History {
         for slot in &mut self.slots {
             slot.open = None;
             slot.end = slot.end.max(end);
-            // A power cut settles it: what is read after one is on disk.
-            let doubt = &mut slot.model.checkpoint_in_doubt;
-            *doubt = end == End::Interrupted || (*doubt && end != End::PowerCut);
         }
         self.log_dir = None;
         self.sim = if power_cut { self.sim.crash(outcome) } else { self.sim.restart() };
@@ -527,7 +524,6 @@ impl History {
         let run = checkpoint.run();
         if self.tolerate_full(run, io_error)? {
             let after = self.snapshots(slot)?;
-            self.slots[slot].model.checkpoint_in_doubt = false;
             self.checkpointed(slot, durable_end, &before, &after);
         }
         Ok(())
@@ -633,10 +629,8 @@ impl History {
         if model.high_watermark < model.log_end() {
             return Err(Stop::Broken(format!("closed at {} of {}", model.high_watermark, model.log_end())));
         }
-        let (durable_end, in_doubt) = (model.high_watermark, model.checkpoint_in_doubt);
-        let after = self.snapshots(slot)?;
-        // A log that had nothing to note closes without a checkpoint.
-        self.checkpointed(slot, if in_doubt { 0 } else { durable_end }, &before, &after);
+        let (durable_end, after) = (model.high_watermark, self.snapshots(slot)?);
+        self.checkpointed(slot, durable_end, &before, &after);
         Ok(())
     }
 

@@ -86,8 +86,6 @@ pub struct Partition {
     pub checkpointed: i64,
     /// The newest producer snapshot at or below that.
     pub snapshot: i64,
-    /// The checkpoint was read after a kill, and none has been written since: it may not be on disk.
-    pub checkpoint_in_doubt: bool,
     pub leader_epoch: i32,
     pub clients: BTreeMap<i64, Client>,
 }
@@ -103,7 +101,6 @@ impl Partition {
             log_start_tried: 0,
             checkpointed: 0,
             snapshot: 0,
-            checkpoint_in_doubt: false,
             leader_epoch: 0,
             clients: BTreeMap::new(),
         }
@@ -188,11 +185,8 @@ impl Partition {
                 report.replayed_batches, self.snapshot
             ));
         }
-        if !self.checkpoint_in_doubt {
-            // A start ends with a checkpoint, or has found one at the end. One that was not synced is
-            // found too, but is not there after a power cut.
-            self.checkpointed = log_end;
-        }
+        // A start ends with a checkpoint on disk, whatever was there before.
+        self.checkpointed = log_end;
         self.high_watermark = log_end;
         self.log_start = log_start;
         self.log_start_tried = log_start;

@@ -112,6 +112,29 @@ fn a_checkpoint_is_never_written_over_the_only_one() {
     }
 }
 
+/// The sync of a higher log start fails, the process dies, and the next one shows it to clients before
+/// the power goes. It must not fall back: what was said to be deleted would come back.
+#[test]
+fn a_log_start_that_was_shown_stays() {
+    for seed in 0..OUTCOMES {
+        let (sim, mut log) = new_partition(seed);
+        for producer in 0..3 {
+            append(&mut log, producer, 100);
+        }
+        log.flush().expect("healthy");
+        log.write_checkpoint().expect("healthy");
+        sim.fail_sync(sim.syncs());
+        log.delete_records(2).expect_err("the sync of the checkpoint fails");
+        drop(log);
+        let next = sim.restart();
+        let (log, _) = open(&next);
+        let shown = log.watermarks().log_start();
+        drop(log);
+        let (log, _) = open(&next.crash(seed));
+        assert!(log.watermarks().log_start() >= shown, "seed {seed}: {shown} was shown");
+    }
+}
+
 /// A segment behind a torn tail is removed, the batch in it is sent again, and the power goes before
 /// the removal is durable. The segment must not come back to hold the batch a second time.
 #[test]
