@@ -15,10 +15,14 @@ use tokio::time::Instant;
 /// How long a test waits for what has to happen. Generous: it bounds a hang, not a measurement.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A client of the broker that the environment names, or `None` to skip the test.
-pub async fn client() -> Option<Client> {
-    let bootstrap = std::env::var("HIGHWATER_TEST_BOOTSTRAP").ok()?;
-    Some(Client::connect(&bootstrap).await.expect("the broker of HIGHWATER_TEST_BOOTSTRAP answers"))
+/// A client of the broker that the environment names.
+///
+/// # Panics
+/// If it names none: a test that has nothing to run against must not pass.
+pub async fn client() -> Client {
+    let bootstrap =
+        std::env::var("HIGHWATER_TEST_BOOTSTRAP").expect("HIGHWATER_TEST_BOOTSTRAP is HOST:PORT of a broker");
+    Client::connect(&bootstrap).await.expect("the broker of HIGHWATER_TEST_BOOTSTRAP answers")
 }
 
 /// A name that no other test has.

@@ -1,0 +1,34 @@
+"""The Rust client against real brokers: its own integration tests, on Highwater and on Apache Kafka."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from harness.broker import REPOSITORY, ApacheKafka, Highwater, end_with_parent
+
+# They are compiled here if nothing else has done it.
+TIMEOUT_S = 900
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("kind", [Highwater, ApacheKafka], ids=lambda kind: kind.kind)
+def test_log_client(kind, tmp_path):
+    """Every test that wants a broker runs, and passes."""
+    broker = kind(tmp_path / "broker", {"group.min.session.timeout.ms": 1000}).start()
+    try:
+        result = subprocess.run(
+            ["cargo", "test", "--locked", "-p", "log-client", "--tests", "--", "--ignored"],
+            cwd=REPOSITORY,
+            env={**os.environ, "HIGHWATER_TEST_BOOTSTRAP": broker.bootstrap},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            preexec_fn=end_with_parent,
+        )
+        passed = sum(map(int, re.findall(r"^test result: ok\. (\d+) passed", result.stdout, re.MULTILINE)))
+        assert result.returncode == 0, f"{result.stdout[-6000:]}\n{result.stderr[-2000:]}\n{broker.log_tail()}"
+        assert passed >= 15, f"only {passed} tests ran:\n{result.stdout}"
+    finally:
+        broker.discard()
