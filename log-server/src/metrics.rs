@@ -80,7 +80,7 @@ struct ApiLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ErrorLabels {
     api: &'static str,
-    error: String,
+    error: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -169,8 +169,8 @@ impl Metrics {
     }
 
     /// Counts a Kafka error that a client was answered with. `error` is one of a bounded set of names.
-    pub fn error_answered(&self, api: ApiKey, error: impl fmt::Debug) {
-        let labels = ErrorLabels { api: api.name(), error: format!("{error:?}") };
+    pub fn error_answered(&self, api: ApiKey, error: &'static str) {
+        let labels = ErrorLabels { api: api.name(), error };
         self.errors.get_or_create(&labels).inc();
     }
 
@@ -207,8 +207,10 @@ mod tests {
     fn counted_requests_show_up_in_the_text() {
         let metrics = Metrics::new();
         metrics.request_answered(ApiKey::Produce, Duration::from_millis(1));
+        metrics.error_answered(ApiKey::Fetch, "OFFSET_OUT_OF_RANGE");
         metrics.connection_closed("malformed");
         let text = metrics.encode();
+        assert!(text.contains("{api=\"Fetch\",error=\"OFFSET_OUT_OF_RANGE\"} 1"), "{text}");
         assert!(text.contains("highwater_requests_total{api=\"Produce\"} 1"), "{text}");
         assert!(text.contains("highwater_connections_closed_total{reason=\"malformed\"} 1"), "{text}");
     }
