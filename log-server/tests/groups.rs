@@ -260,6 +260,16 @@ async fn a_group_is_served_here_in_every_version() {
 }
 
 #[tokio::test]
+async fn the_first_to_find_a_coordinator_is_not_told_that_it_is_loading() {
+    let rig = start().await;
+    let request = message!(FindCoordinatorRequest { key: StrBytes::from(GROUP) });
+    let found: FindCoordinatorResponse = ask(&rig, ApiKey::FindCoordinator, 3, &request).await;
+    assert_eq!(error(found.error_code), ErrorCode::None);
+    assert!(rig.broker.context().groups.is_ready());
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_member_lives_through_every_version() {
     let rig = start().await;
     create(&rig, TOPIC, 1).await;

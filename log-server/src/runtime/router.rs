@@ -60,28 +60,21 @@ impl GroupRouter {
             shards: OnceLock::new(),
             starting: Mutex::new(()),
         });
-        if let Some(shards) = router.start_shards() {
+        if let Some(shards) = router.spawn_shards() {
+            let shards = router.shards.get_or_init(|| shards).clone();
             let forgetting = router.clone();
             router.tasks.spawn(async move { forgetting.forget_deleted_topics(&shards).await });
         }
         router
     }
 
-    /// Has the shards running, though their logs may be being replayed; makes the internal topic if there is none.
+    /// Has the shards running; makes the internal topic if there is none. Only logs that were there at the start may
+    /// still be being replayed.
     ///
     /// # Errors
     /// It cannot be made.
     pub async fn ensure_exists(&self) -> Result<(), Unavailable> {
         self.ensure_started().await.map(drop)
-    }
-
-    /// Has the shards running and their logs replayed.
-    async fn ensure_loaded(&self) -> Result<Arc<[Shard]>, Unavailable> {
-        let shards = self.ensure_started().await?;
-        for shard in shards.iter() {
-            shard.loaded().await;
-        }
-        Ok(shards)
     }
 
     async fn ensure_started(&self) -> Result<Arc<[Shard]>, Unavailable> {
@@ -109,27 +102,29 @@ impl GroupRouter {
                 }
             }
         }
-        self.start_shards().ok_or(Unavailable::NotWritten)
+        let shards = self.spawn_shards().ok_or(Unavailable::NotWritten)?;
+        // Until these empty logs are replayed there are no groups, and nobody is to be told that groups are loading.
+        for shard in shards.iter() {
+            shard.loaded().await;
+        }
+        Ok(self.shards.get_or_init(|| shards).clone())
     }
 
-    /// Starts a shard for each partition of the internal topic; `None` if there is no such topic.
-    fn start_shards(&self) -> Option<Arc<[Shard]>> {
+    /// Spawns a shard for each partition of the internal topic; `None` if there is no such topic.
+    fn spawn_shards(&self) -> Option<Arc<[Shard]>> {
         let partitions = self.partitions.topic(CONSUMER_OFFSETS)?;
-        let start = || {
-            let start_one = |partition| {
-                let log = PartitionShardLog::new(Arc::clone(partition));
-                ShardHandle::spawn(
-                    format!("{partition:?}"),
-                    GroupCoordinator::new(group_config(&self.config)),
-                    Arc::new(log),
-                    self.config.group_snapshot_bytes,
-                    &self.tasks,
-                    self.shutdown.clone(),
-                )
-            };
-            partitions.iter().map(start_one).collect()
+        let spawn = |partition| {
+            let log = PartitionShardLog::new(Arc::clone(partition));
+            ShardHandle::spawn(
+                format!("{partition:?}"),
+                GroupCoordinator::new(group_config(&self.config)),
+                Arc::new(log),
+                self.config.group_snapshot_bytes,
+                &self.tasks,
+                self.shutdown.clone(),
+            )
         };
-        Some(self.shards.get_or_init(start).clone())
+        Some(partitions.iter().map(spawn).collect())
     }
 
     /// Sends a command to the shard of `group_id`. It is in the shard's mailbox when this returns, unless the mailbox
@@ -147,7 +142,7 @@ impl GroupRouter {
             match sent {
                 Ok(answer) => answer.await,
                 Err((router, group_id, command)) => {
-                    let shards = router.ensure_loaded().await?;
+                    let shards = router.ensure_started().await?;
                     shard_of(&shards, &group_id).submit(command).await
                 }
             }
