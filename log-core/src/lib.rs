@@ -7,4 +7,6 @@ pub mod log;
 pub mod record;
 #[cfg(feature = "storage")]
 pub mod storage;
+#[cfg(feature = "storage")]
+mod sync;
 pub mod wire;

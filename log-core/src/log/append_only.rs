@@ -3,8 +3,8 @@
 //! Entries live in chunks that are allocated when they are reached and never move, each twice as
 //! large as the one before; the published length says how many there are.
 
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Entries in the first chunk.
 const FIRST_CHUNK: usize = 32;

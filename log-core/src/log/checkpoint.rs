@@ -22,7 +22,7 @@
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::record::crc32c;
 use crate::storage::{RandomFile, Storage};

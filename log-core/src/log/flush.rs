@@ -6,11 +6,11 @@
 //! round in what it lets recovery conclude: entries past the checkpoint are ignored, and a snapshot
 //! past the log's end is removed.
 
+use crate::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::append::is_exhaustion;
 use super::checkpoint::{Checkpoint, CheckpointFile, LastBatch};

@@ -1,8 +1,8 @@
 //! Whether a log directory can still be written to.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Goes bad once and for ever.
 ///

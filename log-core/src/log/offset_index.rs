@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::storage::Storage;
 

@@ -9,11 +9,11 @@
 //!                                                        └────► checkpoint, indexes, snapshots
 //! ```
 
+use crate::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use crate::sync::{ArcSwap, ArcSwapOption};
 
 use crate::storage::Storage;
 

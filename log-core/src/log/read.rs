@@ -6,10 +6,11 @@
 //! segments second, so every offset that the bounds allow lies in a segment of the snapshot, unless
 //! it was deleted in between, which shows as an offset before the first segment.
 
+use crate::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use crate::sync::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 
 use crate::record::TimestampedOffset;
@@ -98,26 +99,24 @@ impl LogReader {
         isolation: Isolation,
         at_least_one: bool,
     ) -> Result<ReadResult, ReadError> {
-        let bounds = self.bounds()?;
-        let watermarks = bounds.watermarks;
-        if offset < watermarks.log_start() || offset > watermarks.log_end() {
-            return Err(ReadError::OutOfRange { offset, watermarks });
-        }
-        let (end_offset, end) = limit(&bounds, isolation);
-        if offset >= end_offset {
-            return Ok(ReadResult { records: Bytes::new(), next_offset: offset, watermarks });
-        }
-        let segments = self.shared.segments.load();
-        let Some(index) = segments.floor(offset) else { return Err(self.before_first_segment(offset)) };
-        let segment = &segments.as_slice()[index];
-        let found = segment
-            .end_position(segments.end_offset(index), end)
-            .and_then(|end| segment.read(offset, max_bytes, end, at_least_one))
-            .map_err(|error| self.reported(error))?;
-        Ok(ReadResult {
-            records: found.as_ref().map_or_else(Bytes::new, |found| segment.slice(found.range.clone())),
-            next_offset: found.map_or(offset, |found| found.next_offset),
-            watermarks,
+        self.look(|bounds, segments| {
+            let watermarks = bounds.watermarks;
+            if offset < watermarks.log_start() || offset > watermarks.log_end() {
+                return Err(ReadError::OutOfRange { offset, watermarks });
+            }
+            let (end_offset, end) = limit(bounds, isolation);
+            if offset >= end_offset {
+                return Ok(ReadResult { records: Bytes::new(), next_offset: offset, watermarks });
+            }
+            let Some(index) = segments.floor(offset) else { return Err(self.before_first_segment(offset)) };
+            let segment = &segments.as_slice()[index];
+            let end = segment.end_position(segments.end_offset(index), end)?;
+            let found = segment.read(offset, max_bytes, end, at_least_one)?;
+            Ok(ReadResult {
+                records: found.as_ref().map_or_else(Bytes::new, |found| segment.slice(found.range.clone())),
+                next_offset: found.map_or(offset, |found| found.next_offset),
+                watermarks,
+            })
         })
     }
 
@@ -131,27 +130,25 @@ impl LogReader {
         timestamp: i64,
         isolation: Isolation,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
-        let bounds = self.bounds()?;
-        let (end_offset, end) = limit(&bounds, isolation);
-        let log_start = bounds.watermarks.log_start();
-        let segments = self.shared.segments.load();
-        for (index, segment) in segments.as_slice().iter().enumerate() {
-            let segment_end_offset = segments.end_offset(index);
-            if segment_end_offset.is_some_and(|end| end <= log_start) {
-                continue;
+        self.look(|bounds, segments| {
+            let (end_offset, end) = limit(bounds, isolation);
+            let log_start = bounds.watermarks.log_start();
+            for (index, segment) in segments.as_slice().iter().enumerate() {
+                let segment_end_offset = segments.end_offset(index);
+                if segment_end_offset.is_some_and(|end| end <= log_start) {
+                    continue;
+                }
+                if segment.base_offset() >= end_offset {
+                    break;
+                }
+                let end = segment.end_position(segment_end_offset, end)?;
+                let found = segment.find_timestamp(timestamp, log_start, end)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
-            if segment.base_offset() >= end_offset {
-                break;
-            }
-            let found = segment
-                .end_position(segment_end_offset, end)
-                .and_then(|end| segment.find_timestamp(timestamp, log_start, end))
-                .map_err(|error| self.reported(error))?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 
     /// The record with the largest timestamp among those that `isolation` allows, the first of them
@@ -160,26 +157,23 @@ impl LogReader {
     /// # Errors
     /// Damage on the way to it.
     pub fn max_timestamp(&self, isolation: Isolation) -> Result<Option<TimestampedOffset>, ReadError> {
-        let bounds = self.bounds()?;
-        let (end_offset, end) = limit(&bounds, isolation);
-        let log_start = bounds.watermarks.log_start();
-        let segments = self.shared.segments.load();
-        let mut largest = None;
-        for (index, segment) in segments.as_slice().iter().enumerate() {
-            if segments.end_offset(index).is_some_and(|end| end <= log_start) {
-                continue;
+        let largest = self.look(|bounds, segments| {
+            let (end_offset, end) = limit(bounds, isolation);
+            let log_start = bounds.watermarks.log_start();
+            let mut largest = None;
+            for (index, segment) in segments.as_slice().iter().enumerate() {
+                let segment_end_offset = segments.end_offset(index);
+                if segment_end_offset.is_some_and(|end| end <= log_start) {
+                    continue;
+                }
+                if segment.base_offset() >= end_offset {
+                    break;
+                }
+                let end = segment.end_position(segment_end_offset, end)?;
+                largest = largest.max(segment.largest_timestamp_before(log_start, end)?);
             }
-            if segment.base_offset() >= end_offset {
-                break;
-            }
-            let timestamp = segment
-                .end_position(segments.end_offset(index), end)
-                .and_then(|end| segment.largest_timestamp_before(log_start, end))
-                .map_err(|error| self.reported(error))?;
-            if let Some(timestamp) = timestamp {
-                largest = largest.max(Some(timestamp));
-            }
-        }
+            Ok(largest)
+        })?;
         match largest {
             Some(timestamp) => self.offset_for_timestamp(timestamp, isolation),
             None => Ok(None),
@@ -196,24 +190,24 @@ impl LogReader {
         offset: i64,
         isolation: Isolation,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
-        let bounds = self.bounds()?;
-        let (end_offset, end) = limit(&bounds, isolation);
-        let mut offset = offset.max(bounds.watermarks.log_start());
-        let segments = self.shared.segments.load();
-        while offset < end_offset {
-            let Some(index) = segments.floor(offset) else { return Err(self.before_first_segment(offset)) };
-            let segment = &segments.as_slice()[index];
-            let found = segment
-                .end_position(segments.end_offset(index), end)
-                .and_then(|end| segment.record_at(offset, end))
-                .map_err(|error| self.reported(error))?;
-            if found.is_some() {
-                return Ok(found);
+        self.look(|bounds, segments| {
+            let (end_offset, end) = limit(bounds, isolation);
+            let mut offset = offset.max(bounds.watermarks.log_start());
+            while offset < end_offset {
+                let Some(index) = segments.floor(offset) else {
+                    return Err(self.before_first_segment(offset));
+                };
+                let segment = &segments.as_slice()[index];
+                let end = segment.end_position(segments.end_offset(index), end)?;
+                let found = segment.record_at(offset, end)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+                let Some(next) = segments.end_offset(index) else { break };
+                offset = next;
             }
-            let Some(next) = segments.end_offset(index) else { break };
-            offset = next;
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 
     /// Where `epoch` ended: the largest epoch at or below it that this log knows and the offset at
@@ -232,6 +226,27 @@ impl LogReader {
     /// The damage that made the partition read-only, if there is any.
     pub fn corruption(&self) -> Option<Arc<Corruption>> {
         self.shared.corruption.load_full()
+    }
+
+    /// Looks into the log as it is at one moment. A segment that is deleted before the look has opened
+    /// its file is not there any more, nor is an offset in it: then the next moment is looked at.
+    fn look<T>(&self, at: impl Fn(&Bounds, &Segments) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        loop {
+            let bounds = self.bounds()?;
+            let segments = self.shared.segments.load();
+            let error = match at(&bounds, &segments) {
+                Ok(found) => return Ok(found),
+                Err(error) => error,
+            };
+            let missed = match &error {
+                ReadError::Storage(error) => error.kind() == io::ErrorKind::NotFound,
+                ReadError::OutOfRange { .. } => true,
+                _ => false,
+            };
+            if !missed || Arc::ptr_eq(&segments, &self.shared.segments.load()) {
+                return Err(self.reported(error));
+            }
+        }
     }
 
     fn bounds(&self) -> Result<Bounds, ReadError> {

@@ -9,11 +9,11 @@
 //! The active segment is loaded from its creation on. A sealed one that was found at start is opened
 //! when somebody first reads it, so that a start costs nothing a sealed segment.
 
+use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::storage::{SegmentFile, Storage, create_segment, truncate_segment};
 

@@ -4,8 +4,8 @@
 //! `end` is a batch boundary that the caller took from the published bounds. The indexes are hints:
 //! an entry says where to start, and the batch there has to confirm it.
 
+use crate::sync::atomic::Ordering;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 

@@ -14,7 +14,7 @@
 use std::fmt;
 use std::io;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::storage::Storage;
 

@@ -4,7 +4,8 @@
 //! with the file positions that belong to it, through a [`Published`] cell that any number of
 //! readers read without a lock and never see half of.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
+use crate::sync::spin_loop;
 
 /// `log_start <= last_stable <= high_watermark <= log_end`, all offsets of one partition at one
 /// moment.
@@ -157,7 +158,7 @@ impl Published {
                     };
                 }
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
     }
 }
@@ -165,8 +166,8 @@ impl Published {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::atomic::AtomicBool;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
 
     fn bounds(n: i64) -> Bounds {
         let place = LogPosition { segment: n, position: n as u64 };
