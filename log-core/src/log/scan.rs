@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::record::{BatchError, LENGTH_FIELD_END, OVERHEAD, RecordBatch};
-use crate::storage::SegmentFile;
+use crate::storage::ReadAt;
 
 /// How much of each batch is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) enum Step<'b> {
 /// A lending iterator over the batches of `[position, end)`.
 #[derive(Debug)]
 pub(crate) struct BatchScanner<'a> {
-    file: &'a dyn SegmentFile,
+    file: &'a dyn ReadAt,
     depth: Depth,
     position: u64,
     end: u64,
@@ -52,7 +52,7 @@ const HEADERS_READ_BYTES: u64 = 16 << 10;
 impl<'a> BatchScanner<'a> {
     /// A scanner of the batches from `position` on, the first of which starts at `next_offset`.
     pub(crate) fn new(
-        file: &'a dyn SegmentFile,
+        file: &'a dyn ReadAt,
         depth: Depth,
         position: u64,
         end: u64,
@@ -176,7 +176,7 @@ impl<'a> BatchScanner<'a> {
 ///
 /// # Errors
 /// Of the device; `UnexpectedEof` when the file ends before.
-pub(crate) fn read_exact_at(file: &dyn SegmentFile, position: u64, buffer: &mut [u8]) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &dyn ReadAt, position: u64, buffer: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < buffer.len() {
         match file.read_at(position + done as u64, &mut buffer[done..])? {
@@ -188,7 +188,7 @@ pub(crate) fn read_exact_at(file: &dyn SegmentFile, position: u64, buffer: &mut 
 }
 
 /// Where the bytes that are not zero end in `[from, to)`; `from` if there are none.
-pub(crate) fn end_of_data(file: &dyn SegmentFile, from: u64, to: u64) -> io::Result<u64> {
+pub(crate) fn end_of_data(file: &dyn ReadAt, from: u64, to: u64) -> io::Result<u64> {
     let mut buffer = vec![0; WHOLE_READ_BYTES.min(to.saturating_sub(from)) as usize];
     let mut end = from;
     let mut at = from;
@@ -207,7 +207,7 @@ pub(crate) fn end_of_data(file: &dyn SegmentFile, from: u64, to: u64) -> io::Res
 mod tests {
     use super::super::testing::{Disk, PARTITION, batch};
     use super::*;
-    use crate::storage::create_segment;
+    use crate::storage::{SegmentFile, create_segment};
     use std::sync::Arc;
 
     /// A segment of batches from offset 0 on, and their positions; some are larger than a read.

@@ -26,7 +26,8 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-use super::{LockError, READ_BYTES_MAX, RandomFile, SegmentFile, Storage, StorageLock};
+use super::direct::Direct;
+use super::{DirectFile, LockError, READ_BYTES_MAX, RandomFile, ReadAt, SegmentFile, Storage, StorageLock};
 
 /// How appended bytes get into a segment. Reads go through the map in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,10 @@ impl Storage for MmapStorage {
         Ok(Arc::new(MmapRandom(file)))
     }
 
+    fn open_direct(&self, path: &str) -> io::Result<Box<dyn DirectFile>> {
+        Ok(Box::new(Direct::open(&self.resolve(path)?)?))
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let stat = statvfs(&self.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -185,11 +190,13 @@ impl Storage for MmapStorage {
 #[derive(Debug)]
 struct MmapRandom(File);
 
-impl RandomFile for MmapRandom {
+impl ReadAt for MmapRandom {
     fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
         read_full(&self.0, pos, into)
     }
+}
 
+impl RandomFile for MmapRandom {
     fn write_at(&self, pos: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all_at(bytes, pos)
     }
@@ -200,7 +207,7 @@ impl RandomFile for MmapRandom {
 }
 
 /// Fills as much of `into` as the file has.
-fn read_full(file: &File, pos: u64, into: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_full(file: &File, pos: u64, into: &mut [u8]) -> io::Result<usize> {
     let mut read = 0;
     while read < into.len() {
         match file.read_at(&mut into[read..], pos + read as u64) {
@@ -248,6 +255,12 @@ impl MmapSegment {
             at += part.len() as u64;
         }
         Ok(())
+    }
+}
+
+impl ReadAt for MmapSegment {
+    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
+        read_full(&self.file, pos, into)
     }
 }
 
@@ -302,10 +315,6 @@ impl SegmentFile for MmapSegment {
 
     fn slice(&self, range: Range<u64>) -> &[u8] {
         self.region.slice(range.start as usize..range.end as usize)
-    }
-
-    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
-        read_full(&self.file, pos, into)
     }
 
     fn sync(&self) -> io::Result<()> {

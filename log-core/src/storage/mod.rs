@@ -12,6 +12,7 @@
 //!
 //! Paths are relative to the root, separated by `/`, and never contain `..`.
 
+mod direct;
 #[allow(unsafe_code)]
 mod mmap;
 pub mod sim;
@@ -72,6 +73,9 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn open_segment(&self, path: &str, reserve_bytes: u64, create: bool) -> io::Result<Arc<dyn SegmentFile>>;
     /// Opens a small file that is written in place, creating it if `create` says so.
     fn open_random(&self, path: &str, create: bool) -> io::Result<Arc<dyn RandomFile>>;
+    /// Opens a file to be read as the disk holds it: for scrubbing, which would learn nothing from the
+    /// page cache and is not to push out of it what others read.
+    fn open_direct(&self, path: &str) -> io::Result<Box<dyn DirectFile>>;
     /// Bytes that an unprivileged process may still allocate.
     fn free_bytes(&self) -> io::Result<u64>;
     /// Takes the lock that keeps other processes out (R11), leaving `owner` in the file to name the
@@ -79,11 +83,24 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn lock(&self, path: &str, owner: &str) -> Result<StorageLock, LockError>;
 }
 
+/// A file that can be read by system call, so that a device's error is an `Err` and not a SIGBUS (R3).
+pub trait ReadAt: Send + Sync + fmt::Debug {
+    /// Fills `into` from `pos` on; stops short at the end of the file.
+    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize>;
+}
+
+/// A file that is read as the disk holds it, see [`Storage::open_direct`].
+#[expect(clippy::len_without_is_empty, reason = "the length of a file, which bounds reads of it")]
+pub trait DirectFile: ReadAt {
+    /// Bytes of the file when it was opened, with what was allocated ahead.
+    fn len(&self) -> u64;
+}
+
 /// One append-only file, written by one writer and read by many.
 ///
 /// Bytes below [`published`](SegmentFile::published) never change again while anybody can read
 /// them, which is what makes it sound to hand out plain slices of the map.
-pub trait SegmentFile: Send + Sync + fmt::Debug {
+pub trait SegmentFile: ReadAt {
     /// The path it was opened by, for messages.
     fn path(&self) -> &str;
     /// Puts real blocks behind the file up to `end` (R1). On failure, most often a full disk, the
@@ -104,9 +121,6 @@ pub trait SegmentFile: Send + Sync + fmt::Debug {
     /// # Panics
     /// If the range does not lie below the published length.
     fn slice(&self, range: Range<u64>) -> &[u8];
-    /// Reads by system call, so that a device's error is an `Err` and not a SIGBUS (R3): for
-    /// recovery and scrubbing. Stops short at the end of the file.
-    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Makes every published byte durable. Any number of threads may call it beside the writer.
     fn sync(&self) -> io::Result<()>;
     /// Cuts the file to `len` and publishes that. Only for recovery, hence `&mut`: nobody can hold
@@ -117,9 +131,7 @@ pub trait SegmentFile: Send + Sync + fmt::Debug {
 }
 
 /// A small file that is written in place: the checkpoint's slots.
-pub trait RandomFile: Send + Sync + fmt::Debug {
-    /// Reads at `pos`; stops short at the end of the file.
-    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize>;
+pub trait RandomFile: ReadAt {
     /// Writes at `pos`, growing the file if need be. Not durable, and not atomic.
     fn write_at(&self, pos: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes the content durable; the name is the directory's affair.

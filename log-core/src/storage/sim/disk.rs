@@ -371,6 +371,12 @@ impl Disk {
         self.file_mut(id).flip_bit(bit);
         Ok(())
     }
+
+    pub(super) fn rot_bit(&mut self, path: &str, bit: u64) -> io::Result<()> {
+        let id = self.find_file(path)?;
+        self.file_mut(id).rot_bit(bit);
+        Ok(())
+    }
 }
 
 fn name(path: &str) -> &str {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::sync::Mutex;
 
 use super::super::mmap::Region;
-use super::super::{RandomFile, SegmentFile};
+use super::super::{DirectFile, RandomFile, ReadAt, SegmentFile};
 use super::disk::Disk;
 use super::node::NodeId;
 
@@ -40,6 +40,12 @@ impl SimSegment {
             (region, content.len())
         };
         Ok(SimSegment { disk, id, path: path.to_owned(), region, allocated: AtomicU64::new(len) })
+    }
+}
+
+impl ReadAt for SimSegment {
+    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
+        read_at(&self.disk, self.id, pos, into)
     }
 }
 
@@ -77,10 +83,6 @@ impl SegmentFile for SimSegment {
 
     fn slice(&self, range: Range<u64>) -> &[u8] {
         self.region.slice(range.start as usize..range.end as usize)
-    }
-
-    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
-        read_at(&self.disk, self.id, pos, into)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -124,11 +126,13 @@ impl SimRandom {
     }
 }
 
-impl RandomFile for SimRandom {
+impl ReadAt for SimRandom {
     fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
         read_at(&self.disk, self.id, pos, into)
     }
+}
 
+impl RandomFile for SimRandom {
     fn write_at(&self, pos: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.lock().store(self.id, &self.path, pos, &[bytes])
     }
@@ -141,6 +145,42 @@ impl RandomFile for SimRandom {
 impl fmt::Debug for SimRandom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SimRandom({})", self.path)
+    }
+}
+
+/// A file that is read past the page cache: what is dirty there is written back first, and pages that a
+/// failed sync has left clean are not what is read.
+pub(super) struct SimDirect {
+    disk: Arc<Mutex<Disk>>,
+    id: NodeId,
+    path: String,
+    len: u64,
+}
+
+impl SimDirect {
+    pub(super) fn new(disk: Arc<Mutex<Disk>>, id: NodeId, path: &str) -> SimDirect {
+        let len = disk.lock().file(id).live.len();
+        SimDirect { disk, id, path: path.to_owned(), len }
+    }
+}
+
+impl ReadAt for SimDirect {
+    fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
+        let disk = self.disk.lock();
+        disk.powered()?;
+        Ok(disk.file(self.id).written_back().read_at(pos, into))
+    }
+}
+
+impl DirectFile for SimDirect {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl fmt::Debug for SimDirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimDirect({})", self.path)
     }
 }
 

@@ -28,9 +28,9 @@ use std::sync::Arc;
 use crate::sync::Mutex;
 
 use disk::Disk;
-use files::{SimRandom, SimSegment};
+use files::{SimDirect, SimRandom, SimSegment};
 
-use super::{LockError, READ_BYTES_MAX, RandomFile, SegmentFile, Storage, StorageLock};
+use super::{DirectFile, LockError, READ_BYTES_MAX, RandomFile, SegmentFile, Storage, StorageLock};
 
 pub use disk::{SyncPoint, is_power_cut};
 
@@ -109,6 +109,12 @@ impl SimStorage {
     /// again.
     pub fn flip_bit(&self, path: &str, bit: u64) -> io::Result<()> {
         self.disk.lock().flip_bit(path, bit)
+    }
+
+    /// Flips one bit on the disk alone, while the page cache still holds what it was: only what reads
+    /// past the cache can notice.
+    pub fn rot_bit(&self, path: &str, bit: u64) -> io::Result<()> {
+        self.disk.lock().rot_bit(path, bit)
     }
 
     /// The disk after the power has gone and come back: everything that was synced, and of the rest
@@ -209,6 +215,11 @@ impl Storage for SimStorage {
             found => found?,
         };
         Ok(Arc::new(SimRandom::new(Arc::clone(&self.disk), id, path)))
+    }
+
+    fn open_direct(&self, path: &str) -> io::Result<Box<dyn DirectFile>> {
+        let id = self.disk.lock().find_file(path)?;
+        Ok(Box::new(SimDirect::new(Arc::clone(&self.disk), id, path)))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

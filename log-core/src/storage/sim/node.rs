@@ -156,6 +156,18 @@ impl FileNode {
         self.durable.flip_bit(bit);
     }
 
+    /// Flips a bit of what is on the disk, beneath the page cache.
+    pub(super) fn rot_bit(&mut self, bit: u64) {
+        self.durable.flip_bit(bit);
+    }
+
+    /// What the disk holds once all that is dirty has been written back.
+    pub(super) fn written_back(&self) -> Content {
+        let mut content = self.durable.clone();
+        self.changes.iter().for_each(|change| content.apply(change));
+        content
+    }
+
     pub(super) fn crashed(&self, survival: Survival, random: &mut fastrand::Rng) -> FileNode {
         let mut durable = self.durable.clone();
         match survival {

@@ -201,6 +201,25 @@ fn a_flipped_bit_is_there_after_a_reopen() {
 }
 
 #[test]
+fn a_direct_read_sees_the_disk_beneath_the_cache() {
+    let sim = SimStorage::new(1);
+    let file = create_segment(&sim, "a.log", 4096, 4096).expect("room");
+    file.append(0, &[&[0, 0, 0]]).expect("room");
+    let direct = |sim: &SimStorage| {
+        let file = sim.open_direct("a.log").expect("there");
+        assert_eq!(file.len(), 4096);
+        let mut bytes = [9; 3];
+        assert_eq!(file.read_at(0, &mut bytes).expect("on"), 3);
+        bytes
+    };
+    file.sync().expect("healthy");
+    sim.rot_bit("a.log", 9).expect("there");
+    assert_eq!((file.slice(0..3), direct(&sim)), (&[0, 0, 0][..], [0, 2, 0]));
+    file.append(3, &[&[1; 4000]]).expect("room");
+    assert_eq!(direct(&sim), [0, 2, 0], "what is dirty is written back first");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_disk() {
     let sim = SimStorage::new(1);
     let file = create_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
