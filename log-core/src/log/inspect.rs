@@ -5,6 +5,7 @@
 //! the end may look torn, because it is being written.
 
 use std::io;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use crate::record::RecordBatch;
@@ -19,6 +20,7 @@ use super::scan::{BatchScanner, Depth, Step, end_of_data};
 use super::segment::{
     CHECKPOINT_FILE, LEADER_EPOCHS_FILE, LOG_SUFFIX, OFFSET_INDEX_SUFFIX, PartitionDir, TIME_INDEX_SUFFIX,
 };
+use super::survey::{Found, Hole, Span, survey};
 use super::time_index::{TimeEntry, TimeIndex};
 
 /// How bad something is.
@@ -42,6 +44,8 @@ pub struct Finding {
     pub file: String,
     /// Where in the file, in bytes, if that can be said.
     pub position: Option<u64>,
+    /// The offsets that cannot be read because of it, if that can be said.
+    pub offsets: Option<Range<i64>>,
     /// What is wrong.
     pub what: String,
 }
@@ -107,8 +111,9 @@ pub fn inspect(
     let epochs = inspector.epochs()?;
     let mut segments = Vec::new();
     let bases = inspector.bases()?;
+    let known = Known { checkpoint, epochs: epochs.clone().unwrap_or_default() };
     for (index, &base) in bases.iter().enumerate() {
-        segments.push(inspector.segment(base, bases.get(index + 1).copied(), checkpoint, visit)?);
+        segments.push(inspector.segment(base, bases.get(index + 1).copied(), &known, visit)?);
     }
     let log_end = segments.last().map_or(0, |segment| segment.next_offset);
     if let Some(checkpoint) = checkpoint {
@@ -118,6 +123,39 @@ pub fn inspect(
     Ok(Inspection { checkpoint, epochs, snapshots, segments, findings: inspector.findings })
 }
 
+/// What tells how far the segments were durable, and what has to be in them.
+struct Known {
+    checkpoint: Option<Checkpoint>,
+    epochs: LeaderEpochs,
+}
+
+impl Known {
+    /// Whether a segment, and not just a part of it, was durable.
+    fn is_sealed(&self, base: i64, following: Option<i64>) -> bool {
+        match self.checkpoint {
+            Some(checkpoint) => base < checkpoint.segment,
+            None => following.is_some(),
+        }
+    }
+
+    /// The part of a segment that was durable.
+    fn durable_part(&self, base: i64, following: Option<i64>, file_bytes: u64) -> Option<Span> {
+        let span = |end: u64, end_offset: i64| Span { positions: 0..end, offsets: base..end_offset };
+        match (self.checkpoint, following) {
+            (Some(checkpoint), _) if base == checkpoint.segment => {
+                Some(span(checkpoint.position.min(file_bytes), checkpoint.durable_end))
+            }
+            (Some(checkpoint), None) if base < checkpoint.segment => {
+                Some(span(file_bytes, checkpoint.segment))
+            }
+            (_, Some(following)) if self.is_sealed(base, Some(following)) => {
+                Some(span(file_bytes, following))
+            }
+            _ => None,
+        }
+    }
+}
+
 struct Inspector<'a> {
     dir: &'a PartitionDir,
     findings: Vec<Finding>,
@@ -125,7 +163,25 @@ struct Inspector<'a> {
 
 impl Inspector<'_> {
     fn find(&mut self, severity: Severity, file: String, position: Option<u64>, what: impl Into<String>) {
-        self.findings.push(Finding { severity, file, position, what: what.into() });
+        self.findings.push(Finding { severity, file, position, offsets: None, what: what.into() });
+    }
+
+    fn find_hole(&mut self, hole: Hole, log_start: i64) {
+        let (bytes, offsets) = (hole.positions.end - hole.positions.start, hole.offsets);
+        // What was deleted cannot be lost: it goes with its segment.
+        let deleted = offsets.end <= log_start;
+        self.findings.push(Finding {
+            severity: if deleted { Severity::Repairable } else { Severity::Damage },
+            file: hole.file,
+            position: Some(hole.positions.start),
+            what: format!(
+                "offsets {} to {} are lost in {bytes} bytes: {}",
+                offsets.start,
+                offsets.end - 1,
+                hole.reason
+            ),
+            offsets: Some(offsets),
+        });
     }
 
     fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
@@ -166,7 +222,7 @@ impl Inspector<'_> {
         &mut self,
         base: i64,
         following: Option<i64>,
-        checkpoint: Option<Checkpoint>,
+        known: &Known,
         visit: &mut dyn FnMut(i64, u64, &RecordBatch<'_>),
     ) -> io::Result<InspectedSegment> {
         let path = self.dir.segment_file(base, LOG_SUFFIX);
@@ -175,61 +231,69 @@ impl Inspector<'_> {
         let (offset_index, time_index) = self.indexes(base, file_bytes)?;
         let mut segment = InspectedSegment {
             base_offset: base,
+            next_offset: base,
             file_bytes,
             offset_index,
             time_index,
             ..Default::default()
         };
-        let mut unconfirmed = segment.offset_index.iter().peekable();
+        let mut unconfirmed = std::mem::take(&mut segment.offset_index).into_iter().peekable();
+        let offset_index = unconfirmed.clone();
         let mut strangers = 0;
-
-        let mut scanner = BatchScanner::new(&*file, Depth::Whole, 0, file_bytes, base);
-        let bad = loop {
-            match scanner.step()? {
-                Step::Batch { position, batch } => {
-                    segment.batches += 1;
-                    segment.records += u64::from(batch.record_count().unsigned_abs());
-                    segment.largest_timestamp = segment.largest_timestamp.max(Some(batch.max_timestamp()));
-                    while unconfirmed.peek().is_some_and(|entry| u64::from(entry.position) < position) {
-                        strangers += 1;
-                        unconfirmed.next();
-                    }
-                    if let Some(entry) = unconfirmed.next_if(|entry| u64::from(entry.position) == position)
-                        && base + i64::from(entry.relative_offset) != batch.base_offset()
-                    {
-                        strangers += 1;
-                    }
-                    visit(base, position, &batch);
-                }
-                Step::End => break None,
-                Step::Bad { position, reason, .. } => break Some((position, reason)),
+        let mut note = |position: u64, batch: &RecordBatch<'_>| {
+            segment.batches += 1;
+            segment.records += u64::from(batch.record_count().unsigned_abs());
+            segment.batch_bytes += batch.size_bytes() as u64;
+            segment.next_offset = batch.next_offset();
+            segment.largest_timestamp = segment.largest_timestamp.max(Some(batch.max_timestamp()));
+            while unconfirmed.next_if(|entry| u64::from(entry.position) < position).is_some() {
+                strangers += 1;
             }
+            if let Some(entry) = unconfirmed.next_if(|entry| u64::from(entry.position) == position)
+                && base + i64::from(entry.relative_offset) != batch.base_offset()
+            {
+                strangers += 1;
+            }
+            visit(base, position, batch);
         };
-        segment.batch_bytes = scanner.position();
-        segment.next_offset = scanner.next_offset();
+
+        let durable = known.durable_part(base, following, file_bytes);
+        let mut holes = Vec::new();
+        if let Some(span) = &durable {
+            let _ = survey(&*file, &path, span, &known.epochs, &mut |found| {
+                match found {
+                    Found::Batch { position, batch } => note(position, &batch),
+                    Found::Hole(hole) => holes.push(hole),
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        let mut torn = None;
+        if !known.is_sealed(base, following) {
+            let (from, offset) = durable.map_or((0, base), |span| (span.positions.end, span.offsets.end));
+            let mut scanner = BatchScanner::new(&*file, Depth::Whole, from, file_bytes, offset);
+            torn = loop {
+                match scanner.step()? {
+                    Step::Batch { position, batch } => note(position, &batch),
+                    Step::End => break None,
+                    Step::Bad { position, reason, .. } => break Some((position, reason)),
+                }
+            };
+        }
+        segment.offset_index = offset_index.collect();
         if strangers > 0 {
             let what = format!("{strangers} entries point at no batch: the next reader makes it anew");
             self.find(Severity::Repairable, self.dir.segment_file(base, OFFSET_INDEX_SUFFIX), None, what);
         }
-        let durable = |position: u64| match checkpoint {
-            Some(checkpoint) => (base, position) < (checkpoint.segment, checkpoint.position),
-            None => following.is_some(),
-        };
-        if let Some((position, reason)) = bad {
+        let log_start = known.checkpoint.map_or(0, |checkpoint| checkpoint.log_start);
+        holes.into_iter().for_each(|hole| self.find_hole(hole, log_start));
+        if let Some((position, reason)) = torn {
             let data_end = end_of_data(&*file, position, file_bytes)?;
-            if durable(position) {
-                self.find(Severity::Damage, path, Some(position), reason);
-            } else if data_end > position {
+            if data_end > position {
                 let what =
                     format!("{} bytes past the checkpoint are no batch: {reason}", data_end - position);
                 self.find(Severity::Torn, path, Some(position), what);
             }
-        } else if let Some(following) = following
-            && following != segment.next_offset
-            && durable(segment.batch_bytes)
-        {
-            let what = format!("ends at offset {}, the next begins at {following}", segment.next_offset);
-            self.find(Severity::Damage, path, Some(segment.batch_bytes), what);
         }
         Ok(segment)
     }
@@ -249,15 +313,8 @@ impl Inspector<'_> {
     /// What the checkpoint says against what the segments hold.
     fn compare(&mut self, checkpoint: &Checkpoint, segments: &[InspectedSegment]) {
         let path = self.dir.segment_file(checkpoint.segment, LOG_SUFFIX);
-        match segments.iter().find(|segment| segment.base_offset == checkpoint.segment) {
-            None => {
-                self.find(Severity::Damage, path, None, "the segment that the checkpoint names is missing")
-            }
-            Some(segment) if segment.file_bytes < checkpoint.position => {
-                let what = format!("{} bytes were durable", checkpoint.position);
-                self.find(Severity::Damage, path, Some(segment.file_bytes), what);
-            }
-            Some(_) => {}
+        if !segments.iter().any(|segment| segment.base_offset == checkpoint.segment) {
+            self.find(Severity::Damage, path, None, "the segment that the checkpoint names is missing");
         }
         if let Some(first) = segments.first()
             && first.base_offset > checkpoint.log_start
@@ -290,86 +347,5 @@ impl Inspector<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{Disk, PARTITION, batch};
-    use super::super::{LogConfig, PartitionLog};
-    use super::*;
-
-    fn filled(disk: &Disk) -> PartitionLog {
-        let config = LogConfig { segment_bytes: 1024, index_interval_bytes: 128, ..LogConfig::default() };
-        let (mut log, _) = disk.open(&config);
-        for n in 0..50 {
-            log.append(&batch(n, &["a value", "another"]), 0, 1).expect("room");
-        }
-        log
-    }
-
-    fn look(disk: &Disk) -> Inspection {
-        let before = snapshot(disk);
-        let found = inspect(Arc::clone(&disk.storage), PARTITION, &mut |_, _, _| {}).expect("readable");
-        assert_eq!(snapshot(disk), before, "a look changes nothing");
-        found
-    }
-
-    fn snapshot(disk: &Disk) -> Vec<(String, Vec<u8>)> {
-        let read = |name: &String| (name.clone(), std::fs::read(disk.path(name)).expect("there"));
-        disk.names().iter().map(read).collect()
-    }
-
-    #[test]
-    fn a_closed_log_is_sound_to_the_last_byte() {
-        let disk = Disk::new();
-        filled(&disk).close().expect("a healthy disk");
-        let mut seen = 0;
-        let found =
-            inspect(Arc::clone(&disk.storage), PARTITION, &mut |_, _, _| seen += 1).expect("readable");
-        assert_eq!((found.findings.len(), seen), (0, 50), "{:?}", found.findings);
-        assert_eq!(found.segments.iter().map(|segment| segment.records).sum::<u64>(), 100);
-        assert_eq!(found.segments.last().expect("some").next_offset, 100);
-        assert!(found.segments[0].offset_index.len() > 2);
-        assert_eq!(found.snapshots.last().expect("written at close").0, 100);
-    }
-
-    #[test]
-    fn damage_and_a_torn_tail_are_told_apart_by_the_checkpoint() {
-        let disk = Disk::new();
-        let mut log = filled(&disk);
-        log.flush().expect("a healthy disk");
-        log.write_checkpoint().expect("a healthy disk");
-        let durable = log.segments().last().expect("active").clone();
-        for n in 50..52 {
-            log.append(&batch(n, &["x"]), 0, 1).expect("room");
-        }
-        assert_eq!(log.segments().last().expect("active").base_offset, durable.base_offset);
-        drop(log);
-        assert_eq!(look(&disk).findings, []);
-        let flip = |at: u64| {
-            let path = disk.path(&format!("{:020}.log", durable.base_offset));
-            let mut bytes = std::fs::read(&path).expect("there");
-            bytes[at as usize] ^= 4;
-            std::fs::write(&path, bytes).expect("room");
-        };
-        flip(durable.size_bytes + 40);
-        let torn = look(&disk);
-        assert_eq!((torn.findings.len(), torn.findings[0].severity), (1, Severity::Torn));
-        assert_eq!(torn.findings[0].position, Some(durable.size_bytes));
-        assert!(torn.is_sound());
-        flip(40);
-        let damaged = look(&disk);
-        assert_eq!((damaged.findings[0].severity, damaged.findings[0].position), (Severity::Damage, Some(0)));
-        assert!(!damaged.is_sound());
-    }
-
-    #[test]
-    fn a_missing_segment_is_damage_and_a_bad_snapshot_is_not() {
-        let disk = Disk::new();
-        let mut log = filled(&disk);
-        log.close().expect("a healthy disk");
-        let lost = log.segments()[1].base_offset;
-        std::fs::remove_file(disk.path(&format!("{lost:020}.log"))).expect("there");
-        std::fs::write(disk.path("00000000000000000100.producers"), b"nonsense").expect("room");
-        let found = look(&disk);
-        let severities: Vec<Severity> = found.findings.iter().map(|finding| finding.severity).collect();
-        assert_eq!(severities, [Severity::Damage, Severity::Repairable], "{:?}", found.findings);
-    }
-}
+#[path = "inspect_tests.rs"]
+mod tests;

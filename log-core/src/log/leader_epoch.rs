@@ -49,6 +49,12 @@ impl LeaderEpochs {
         self.entries.last().map(|entry| entry.epoch)
     }
 
+    /// The epoch that has written `offset`; `None` before the first that is known.
+    pub fn epoch_at(&self, offset: i64) -> Option<i32> {
+        let begun = self.entries.partition_point(|entry| entry.start_offset <= offset);
+        begun.checked_sub(1).map(|index| self.entries[index].epoch)
+    }
+
     /// Notes that `epoch` writes from `start_offset` on. Answers whether that was news, which is then
     /// to be saved before anything is appended.
     ///
@@ -181,6 +187,8 @@ mod tests {
         assert_eq!(epochs.end_offset(7, 100), None, "from the future");
         assert_eq!(epochs.end_offset(-1, 100), None);
         assert_eq!(LeaderEpochs::default().end_offset(0, 100), None);
+        let written = [(9, None), (10, Some(2)), (39, Some(2)), (40, Some(5)), (1000, Some(6))];
+        assert_eq!(written.map(|(offset, _)| (offset, epochs.epoch_at(offset))), written);
     }
 
     #[test]

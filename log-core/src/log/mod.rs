@@ -25,9 +25,11 @@ mod read;
 mod recovery;
 mod retention;
 mod scan;
+mod scrub;
 mod segment;
 mod segment_read;
 mod segments;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod time_index;
@@ -53,5 +55,7 @@ pub use producer_state::{
 pub use read::{Isolation, LogReader, ReadResult};
 pub use recovery::RecoveryReport;
 pub use retention::Retained;
+pub use scrub::{ScrubEnd, ScrubEvent, SealedSegment};
+pub use survey::Hole;
 pub use time_index::TimeEntry;
 pub use watermarks::Watermarks;

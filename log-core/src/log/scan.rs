@@ -164,7 +164,15 @@ impl<'a> BatchScanner<'a> {
         let size = read_bytes.max(wanted).min(self.end - self.position);
         self.buffer.resize(size as usize, 0);
         self.buffer_start = self.position;
-        read_exact_at(self.file, self.position, &mut self.buffer)
+        match read_exact_at(self.file, self.position, &mut self.buffer) {
+            // Where what is read ahead cannot be had, what is wanted perhaps can.
+            Err(_) if size > wanted => {
+                self.buffer.truncate(wanted as usize);
+                read_exact_at(self.file, self.position, &mut self.buffer)
+            }
+            done => done,
+        }
+        .inspect_err(|_| self.buffer.clear())
     }
 
     fn index(&self) -> usize {

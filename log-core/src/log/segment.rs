@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::sync::Mutex;
 
-use crate::storage::{SegmentFile, Storage, create_segment, truncate_segment};
+use crate::storage::{DirectFile, SegmentFile, Storage, create_segment, truncate_segment};
 
 use super::error::{Corruption, ReadError};
 use super::index_tail::{IndexTail, Stop};
@@ -196,9 +196,24 @@ impl Segment {
         self.loaded().sealed_end()
     }
 
+    /// Where the last batch ends, if the segment has been opened and is sealed.
+    pub(crate) fn sealed_end_if_loaded(&self) -> Option<u64> {
+        self.data.get().and_then(SegmentData::sealed_end)
+    }
+
+    /// The path of the file of batches.
+    pub(crate) fn log_path(&self) -> String {
+        self.dir.segment_file(self.base_offset, LOG_SUFFIX)
+    }
+
+    /// The file of batches as the disk holds it.
+    pub(crate) fn open_direct(&self) -> io::Result<Box<dyn DirectFile>> {
+        self.dir.storage.open_direct(&self.log_path())
+    }
+
     /// Damage at a place in this segment.
     pub(crate) fn damage(&self, position: u64, offset: i64, reason: String) -> Corruption {
-        Corruption { file: self.dir.segment_file(self.base_offset, LOG_SUFFIX), position, offset, reason }
+        Corruption { file: self.log_path(), position, offset, reason }
     }
 
     /// Writes to disk the index entries that speak of positions below `end`, up to which the log is

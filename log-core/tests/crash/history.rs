@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use log_core::log::{
     AppendError, CleanShutdown, DeleteRecordsError, LeaderEpochs, LogConfig, LogDir, LogDirError,
-    LogDirOptions, OpenError, PartitionIdentity, PartitionLog, SequenceError,
+    LogDirOptions, OpenError, PartitionIdentity, PartitionLog, ScrubEvent, SequenceError,
 };
 use log_core::storage::Storage;
 use log_core::storage::sim::SimStorage;
@@ -51,14 +52,16 @@ pub struct Coverage {
     pub torn_tails: u64,
     pub segments_deleted: u64,
     pub clean_starts: u64,
+    pub scrubs: u64,
 }
 
 impl Coverage {
-    fn counts(&mut self) -> [&mut u64; 10] {
+    fn counts(&mut self) -> [&mut u64; 11] {
         let Coverage { appends, duplicates, power_cuts, cuts_while_opening, kills, .. } = self;
         let [a, b, c, d, e] = [appends, duplicates, power_cuts, cuts_while_opening, kills];
-        let Coverage { failed_syncs, full_disks, torn_tails, segments_deleted, clean_starts, .. } = self;
-        [a, b, c, d, e, failed_syncs, full_disks, torn_tails, segments_deleted, clean_starts]
+        let Coverage { failed_syncs, full_disks, torn_tails, segments_deleted, clean_starts, scrubs, .. } =
+            self;
+        [a, b, c, d, e, failed_syncs, full_disks, torn_tails, segments_deleted, clean_starts, scrubs]
     }
 
     /// # Panics
@@ -330,6 +333,7 @@ impl History {
         // A deletion that came to nothing.
         *existence = Existence::Present;
         self.judge(checked)?;
+        self.scrub(slot)?;
         self.check_producers(slot)?;
         self.resend(slot)
     }
@@ -588,7 +592,29 @@ impl History {
         let Slot { model, open, .. } = &self.slots[slot];
         let reader = open.as_ref().expect("open").reader();
         let checked = model.check_content(&reader, &mut self.random);
-        self.judge(checked)
+        self.judge(checked)?;
+        self.scrub(slot)
+    }
+
+    /// Whatever has become durable is sound on the disk itself, beneath what the page cache holds.
+    fn scrub(&mut self, slot: usize) -> Step {
+        let reader = self.slots[slot].open.as_ref().expect("open").reader();
+        for sealed in reader.sealed_segments() {
+            let mut found = None;
+            let scrubbed = reader.scrub(&sealed, &mut |event| match event {
+                ScrubEvent::Sound { .. } => ControlFlow::Continue(()),
+                other => {
+                    found = Some(other);
+                    ControlFlow::Break(())
+                }
+            });
+            self.check(scrubbed, io_error)?;
+            if let Some(found) = found {
+                return self.judge(Err(format!("a scrub takes a crash for damage: {found:?}")));
+            }
+            self.coverage.scrubs += 1;
+        }
+        Ok(())
     }
 
     /// What was found wrong, unless the power went while it was looked for.

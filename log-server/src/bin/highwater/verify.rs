@@ -64,7 +64,10 @@ impl Verify {
         for partition in opened.partitions.iter().filter(|name| self.is_wanted(name)) {
             if let Err(what) = opened.partition_identity(partition) {
                 let file = format!("{}/partition.json", opened.path(partition));
-                self.report(&mut totals, &Finding { severity: Severity::Damage, file, position: None, what });
+                self.report(
+                    &mut totals,
+                    &Finding { severity: Severity::Damage, file, position: None, offsets: None, what },
+                );
             }
             let inspection = inspect(Arc::clone(&opened.storage), &opened.path(partition), &mut |_, _, _| {});
             let inspection =
@@ -98,9 +101,13 @@ impl Verify {
         }
         if self.json {
             let position = finding.position;
+            let offsets = finding.offsets.as_ref().map(|offsets| [offsets.start, offsets.end]);
             say!(
                 "{}",
-                json!({"severity": word, "file": finding.file, "position": position, "what": finding.what})
+                json!({
+                    "severity": word, "file": finding.file, "position": position, "offsets": offsets,
+                    "what": finding.what,
+                })
             );
             return;
         }
