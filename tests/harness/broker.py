@@ -134,6 +134,21 @@ class Broker:
             self.process = None
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
+    def memory_bytes(self) -> dict[str, int]:
+        """Resident memory: VmRSS is all of it, RssAnon the process's own, without what maps share with the page cache."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return {name: int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "RssAnon", "RssFile")}
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the process's own."""
+        return self.memory_bytes()["RssAnon"]
+
+    def cpu_seconds(self) -> float:
+        """Processor time that all threads of the process have used so far, in user mode and in the kernel."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def log_tail(self, lines: int = 60) -> str:
         """The end of the process's output."""
         if not self.log_path.exists():
@@ -214,13 +229,6 @@ class Highwater(Broker):
             )
         return result
 
-    def resident_bytes(self) -> int:
-        """Resident memory of the process, of its own pages: what maps of files share with the page cache is not in."""
-        fields = dict(
-            line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        )
-        return int(fields["RssAnon"].split()[0]) * 1024
-
     def _command(self) -> list[str]:
         return self.serve_command()
 
@@ -236,6 +244,8 @@ class ApacheKafka(Broker):
 
     kind = "kafka"
 
+    # Small and soon up: the tests start it often and ask little of it.
+    JVM_OPTIONS = ["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     DEFAULTS = {
         "auto.create.topics.enable": True,
         "group.initial.rebalance.delay.ms": 0,
@@ -256,10 +266,11 @@ class ApacheKafka(Broker):
 
     def start(self, wait: bool = True) -> "Broker":
         if not self.properties.exists():
-            self._format()
+            self.format()
         return super().start(wait)
 
-    def _format(self) -> None:
+    def format(self) -> None:
+        """Writes the settings and prepares the data directory, which the first start does otherwise."""
         controller = f"127.0.0.1:{self.controller_port}"
         values = {
             "process.roles": "broker,controller",
@@ -286,8 +297,8 @@ class ApacheKafka(Broker):
     def _java(self, *arguments: str) -> list[str]:
         assert KAFKA_JARS.is_dir(), f"{KAFKA_JARS} is missing: tests/setup brings it"
         logging = REPOSITORY / "tests" / "kafka" / "log4j2.properties"
-        return ["java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-                f"-Dlog4j2.configurationFile={logging}", "-cp", f"{KAFKA_JARS}/*", *arguments]  # fmt: skip
+        logging = f"-Dlog4j2.configurationFile={logging}"
+        return ["java", *self.JVM_OPTIONS, logging, "-cp", f"{KAFKA_JARS}/*", *arguments]
 
     def _command(self) -> list[str]:
         return self._java("kafka.Kafka", str(self.properties))
