@@ -22,7 +22,7 @@ use crate::http::HttpListener;
 use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::net::Listener;
-use crate::partition::{Checkpointer, FetchSessions, Flusher, Registry};
+use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
 use crate::producer_ids::ProducerIds;
 use crate::runtime::GroupRouter;
 use crate::space::Space;
@@ -171,6 +171,7 @@ impl Broker {
             lag_cache: Arc::new(LagCache::default()),
             producer_ids: opened.producer_ids,
             fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
+            cold_reads: ColdReads::new(config.cold_reads_max, metrics.cold_reads.clone()),
             space,
             shutdown,
             metrics,

@@ -120,6 +120,9 @@ settings! {
 
     /// Bytes that one Fetch answers at most, whatever it asks for [default: 57671680]
     fetch_bytes_max: u32 = 55 << 20;
+    /// Reads of history that is not in memory that wait for the disk at a time; others wait for their turn
+    /// [default: 4]
+    cold_reads_max: usize = 4;
     /// Incremental fetch sessions kept at a time [default: 1000]
     fetch_sessions_max: usize = 1_000;
 
@@ -247,6 +250,9 @@ impl BrokerConfig {
                 self.message_bytes_max,
                 format!("must be below request_bytes_max ({}), which has to hold it", self.request_bytes_max),
             );
+        }
+        if self.cold_reads_max == 0 {
+            return refuse("cold_reads_max", 0, "history that is not in memory could not be read");
         }
         if self.flush_threads == 0 {
             return refuse("flush_threads", 0, "without a thread that syncs, nothing becomes durable");

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub produced_records: Counter,
     /// Bytes of record batches handed to consumers.
     pub fetched_bytes: Counter,
+    /// Reads that were given to a blocking thread because they have to wait for the disk, or may have to.
+    pub cold_reads: Counter,
     /// Syncs of partitions, and how long they took in seconds.
     pub flush_seconds: Histogram,
     /// Syncs that failed. The first one takes the log directory offline.
@@ -131,6 +133,7 @@ impl Metrics {
             produced_bytes: register!("produced_bytes", "Bytes of batches appended", Counter::default()),
             produced_records: register!("produced_records", "Records appended", Counter::default()),
             fetched_bytes: register!("fetched_bytes", "Bytes of batches fetched", Counter::default()),
+            cold_reads: register!("cold_reads", "Reads that were not served from memory", Counter::default()),
             flush_seconds: register!(
                 "flush_seconds",
                 "Duration of a partition's sync",

@@ -77,6 +77,9 @@ pub enum ReadError {
     /// The batch that holds the offset is damaged.
     #[error(transparent)]
     Corrupt(Arc<Corruption>),
+    /// What is to be read is not in memory, and the read was not to wait for the disk.
+    #[error("not in memory")]
+    Cold,
     /// The partition is closed or deleted.
     #[error("the partition is closed")]
     Closed,

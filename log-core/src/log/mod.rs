@@ -33,6 +33,7 @@ mod survey;
 #[cfg(test)]
 mod testing;
 mod time_index;
+mod view;
 mod watermarks;
 
 pub use append::Appended;

@@ -18,6 +18,7 @@ use crate::record::TimestampedOffset;
 use super::error::{Corruption, ReadError};
 use super::leader_epoch::LeaderEpochs;
 use super::segments::Segments;
+use super::view::Cold;
 use super::watermarks::{Bounds, LogPosition, Published, Watermarks};
 
 /// How far a reader may see.
@@ -89,6 +90,9 @@ impl LogReader {
     /// what `isolation` allows. With `at_least_one` the first batch is returned even if it alone is
     /// larger than `max_bytes` (KIP-74). A read ends with its segment; the next goes on in the next.
     ///
+    /// Waits for the disk if it has to: to be called where that is no harm. What is returned has been
+    /// brought into memory and checked against its checksums.
+    ///
     /// # Errors
     /// [`ReadError::OutOfRange`] below the log start or past the log end; an offset between what
     /// `isolation` allows and the log end is no error, there is just nothing to see yet.
@@ -99,7 +103,32 @@ impl LogReader {
         isolation: Isolation,
         at_least_one: bool,
     ) -> Result<ReadResult, ReadError> {
-        self.look(|bounds, segments| {
+        self.read_with(offset, max_bytes, isolation, at_least_one, Cold::Wait)
+    }
+
+    /// The same for a thread that must not wait for the disk.
+    ///
+    /// # Errors
+    /// Those of [`read`](LogReader::read), and [`ReadError::Cold`] if it would have to wait.
+    pub fn read_resident(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        isolation: Isolation,
+        at_least_one: bool,
+    ) -> Result<ReadResult, ReadError> {
+        self.read_with(offset, max_bytes, isolation, at_least_one, Cold::Refuse)
+    }
+
+    fn read_with(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        isolation: Isolation,
+        at_least_one: bool,
+        cold: Cold,
+    ) -> Result<ReadResult, ReadError> {
+        self.look(|bounds, segments, epochs| {
             let watermarks = bounds.watermarks;
             if offset < watermarks.log_start() || offset > watermarks.log_end() {
                 return Err(ReadError::OutOfRange { offset, watermarks });
@@ -110,8 +139,11 @@ impl LogReader {
             }
             let Some(index) = segments.floor(offset) else { return Err(self.before_first_segment(offset)) };
             let segment = &segments.as_slice()[index];
+            if cold == Cold::Refuse && !segment.is_open() {
+                return Err(ReadError::Cold);
+            }
             let end = segment.end_position(segments.end_offset(index), end)?;
-            let found = segment.read(offset, max_bytes, end, at_least_one)?;
+            let found = segment.read(offset, max_bytes, at_least_one, end, cold, epochs)?;
             Ok(ReadResult {
                 records: found.as_ref().map_or_else(Bytes::new, |found| segment.slice(found.range.clone())),
                 next_offset: found.map_or(offset, |found| found.next_offset),
@@ -130,7 +162,7 @@ impl LogReader {
         timestamp: i64,
         isolation: Isolation,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
-        self.look(|bounds, segments| {
+        self.look(|bounds, segments, epochs| {
             let (end_offset, end) = limit(bounds, isolation);
             let log_start = bounds.watermarks.log_start();
             for (index, segment) in segments.as_slice().iter().enumerate() {
@@ -142,7 +174,7 @@ impl LogReader {
                     break;
                 }
                 let end = segment.end_position(segment_end_offset, end)?;
-                let found = segment.find_timestamp(timestamp, log_start, end)?;
+                let found = segment.find_timestamp(timestamp, log_start, end, epochs)?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -157,7 +189,7 @@ impl LogReader {
     /// # Errors
     /// Damage on the way to it.
     pub fn max_timestamp(&self, isolation: Isolation) -> Result<Option<TimestampedOffset>, ReadError> {
-        let largest = self.look(|bounds, segments| {
+        let largest = self.look(|bounds, segments, epochs| {
             let (end_offset, end) = limit(bounds, isolation);
             let log_start = bounds.watermarks.log_start();
             let mut largest = None;
@@ -170,7 +202,7 @@ impl LogReader {
                     break;
                 }
                 let end = segment.end_position(segment_end_offset, end)?;
-                largest = largest.max(segment.largest_timestamp_before(log_start, end)?);
+                largest = largest.max(segment.largest_timestamp_before(log_start, end, epochs)?);
             }
             Ok(largest)
         })?;
@@ -190,7 +222,7 @@ impl LogReader {
         offset: i64,
         isolation: Isolation,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
-        self.look(|bounds, segments| {
+        self.look(|bounds, segments, epochs| {
             let (end_offset, end) = limit(bounds, isolation);
             let mut offset = offset.max(bounds.watermarks.log_start());
             while offset < end_offset {
@@ -199,7 +231,7 @@ impl LogReader {
                 };
                 let segment = &segments.as_slice()[index];
                 let end = segment.end_position(segments.end_offset(index), end)?;
-                let found = segment.record_at(offset, end)?;
+                let found = segment.record_at(offset, end, epochs)?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -230,11 +262,16 @@ impl LogReader {
 
     /// Looks into the log as it is at one moment. A segment that is deleted before the look has opened
     /// its file is not there any more, nor is an offset in it: then the next moment is looked at.
-    fn look<T>(&self, at: impl Fn(&Bounds, &Segments) -> Result<T, ReadError>) -> Result<T, ReadError> {
+    fn look<T>(
+        &self,
+        at: impl Fn(&Bounds, &Segments, &LeaderEpochs) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         loop {
             let bounds = self.bounds()?;
             let segments = self.shared.segments.load();
-            let error = match at(&bounds, &segments) {
+            // After the bounds: an epoch is known before the first bounds that let a batch of it be seen.
+            let epochs = self.shared.epochs.load();
+            let error = match at(&bounds, &segments, &epochs) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
@@ -287,3 +324,7 @@ fn limit(bounds: &Bounds, isolation: Isolation) -> (i64, LogPosition) {
         Isolation::LogEnd => (bounds.watermarks.log_end(), bounds.log_end),
     }
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

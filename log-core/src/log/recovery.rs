@@ -355,15 +355,7 @@ impl<'a> Walk<'a> {
             // What was read may be in the page cache only, and is about to be called durable.
             file.sync().inspect_err(|error| self.health.poison(format!("sync of {path}: {error}")))?;
         }
-        self.take(
-            base,
-            file,
-            tail,
-            &seen,
-            (start, position),
-            reserved,
-            following.is_none() || cut_following,
-        )?;
+        self.take(base, file, tail, &seen, position, reserved, following.is_none() || cut_following)?;
         self.end = LogPosition { segment: base, position };
         self.next_offset = next_offset;
         Ok(cut_following)
@@ -451,7 +443,7 @@ impl<'a> Walk<'a> {
         file: Arc<dyn SegmentFile>,
         tail: IndexTail,
         seen: &Seen,
-        (start, end): (u64, u64),
+        end: u64,
         reserved: u64,
         active: bool,
     ) -> io::Result<()> {
@@ -462,7 +454,7 @@ impl<'a> Walk<'a> {
             Step::Batch { batch, .. } => Some(batch.max_timestamp()),
             Step::End | Step::Bad { .. } => None,
         };
-        let data = SegmentData::new(Arc::clone(&file), tail, start);
+        let data = SegmentData::new(Arc::clone(&file), tail);
         if !active {
             data.seal(end);
         }

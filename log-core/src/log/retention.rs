@@ -215,6 +215,6 @@ fn unreadable(error: ReadError) -> AppendError {
     match error {
         ReadError::Corrupt(corruption) => AppendError::Corrupt(corruption),
         ReadError::Storage(error) => AppendError::Storage(io::Error::new(error.kind(), error)),
-        ReadError::Closed | ReadError::OutOfRange { .. } => AppendError::Closed,
+        ReadError::Closed | ReadError::Cold | ReadError::OutOfRange { .. } => AppendError::Closed,
     }
 }

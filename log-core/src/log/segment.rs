@@ -80,10 +80,6 @@ pub(crate) struct SegmentData {
     /// Where the last batch ends, once the segment is sealed.
     sealed_end: AtomicU64,
     sealed: AtomicBool,
-    /// What lies from here on has been checked by this process before a reader could see it.
-    pub(crate) trusted_from: u64,
-    /// What lies before this has been checked on the way to some reader.
-    pub(crate) verified_to: AtomicU64,
     /// Why the segment ends before the next one begins, if it does.
     pub(crate) damage: Option<Corruption>,
 }
@@ -102,7 +98,7 @@ impl Segment {
         let offsets = OffsetIndex::new(dir.segment_file(base_offset, OFFSET_INDEX_SUFFIX), base_offset);
         let times = TimeIndex::new(dir.segment_file(base_offset, TIME_INDEX_SUFFIX), base_offset);
         let indexes = IndexTail::new(offsets, times, base_offset, index_interval_bytes);
-        let data = SegmentData::new(file, indexes, 0);
+        let data = SegmentData::new(file, indexes);
         Ok(Segment::opened(dir, base_offset, index_interval_bytes, data))
     }
 
@@ -142,6 +138,16 @@ impl Segment {
 
     pub(crate) fn base_offset(&self) -> i64 {
         self.base_offset
+    }
+
+    /// Log bytes between two entries of the indexes.
+    pub(crate) fn index_interval_bytes(&self) -> u64 {
+        u64::from(self.index_interval_bytes)
+    }
+
+    /// Whether the file is open, so that [`load`](Segment::load) does not wait for the disk.
+    pub(crate) fn is_open(&self) -> bool {
+        self.data.get().is_some()
     }
 
     /// Bytes of batches, or of the file while it is closed.
@@ -268,7 +274,7 @@ impl Segment {
             // What was allocated ahead and not given back before a crash.
             truncate_segment(&mut file, end)?;
         }
-        let mut data = SegmentData::new(file, tail, u64::MAX);
+        let mut data = SegmentData::new(file, tail);
         data.damage = damage;
         data.seal(end);
         Ok(data)
@@ -307,8 +313,8 @@ pub(crate) fn load_tail(
 }
 
 impl SegmentData {
-    /// An open segment; what lies from `trusted_from` on needs no check.
-    pub(crate) fn new(file: Arc<dyn SegmentFile>, indexes: IndexTail, trusted_from: u64) -> SegmentData {
+    /// An open segment.
+    pub(crate) fn new(file: Arc<dyn SegmentFile>, indexes: IndexTail) -> SegmentData {
         SegmentData {
             file,
             largest_timestamp: AtomicI64::new(indexes.rule.largest_timestamp()),
@@ -316,8 +322,6 @@ impl SegmentData {
             times: indexes.times,
             sealed_end: AtomicU64::new(0),
             sealed: AtomicBool::new(false),
-            trusted_from,
-            verified_to: AtomicU64::new(0),
             damage: None,
         }
     }

@@ -1,10 +1,8 @@
 //! Finding things in a segment: an offset, a time, the batches that fit into a read.
 //!
-//! Everything here works on a segment whose data is loaded, and on `[0, end)` of its file, where
-//! `end` is a batch boundary that the caller took from the published bounds. The indexes are hints:
-//! an entry says where to start, and the batch there has to confirm it.
+//! Everything here works on a [`View`]: a segment whose data is loaded, and `[0, end)` of its file. The
+//! indexes are hints: an entry says where to start, and the batch there has to confirm it.
 
-use crate::sync::atomic::Ordering;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -12,8 +10,14 @@ use bytes::Bytes;
 use crate::record::{DecompressLimits, RecordBatch, TimestampedOffset};
 use crate::storage::SegmentSlice;
 
-use super::error::{Corruption, ReadError};
-use super::segment::{Segment, SegmentData};
+use super::error::ReadError;
+use super::leader_epoch::LeaderEpochs;
+use super::offset_index::OffsetEntry;
+use super::segment::Segment;
+use super::view::{Boundary, Cold, View};
+
+/// Bytes that are brought in at once on the way to a time. The indexes lead to within one interval.
+const SEARCH_WINDOW_BYTES: u64 = 64 << 10;
 
 /// Whole batches that a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,43 +28,45 @@ pub(crate) struct Found {
     pub(crate) next_offset: i64,
 }
 
-/// A batch boundary: where a batch starts, or will, and the offset it starts at.
-#[derive(Clone, Copy, Debug)]
-struct Boundary {
-    position: u64,
-    offset: i64,
-}
-
 impl Segment {
     /// A slice of the file that keeps its map alive.
     pub(crate) fn slice(&self, range: Range<u64>) -> Bytes {
         Bytes::from_owner(SegmentSlice::new(self.loaded().file.clone(), range))
     }
 
-    /// The batches from the one that holds `offset` on which lie before `end` and fit `max_bytes`.
-    /// `None` if the first does not fit and `at_least_one` does not force it.
+    /// The batches from the one that holds `offset` on which lie before `end` and fit `max_bytes`,
+    /// checked. `None` if the first does not fit and `at_least_one` does not force it.
     pub(crate) fn read(
         &self,
         offset: i64,
         max_bytes: usize,
-        end: u64,
         at_least_one: bool,
+        end: u64,
+        cold: Cold,
+        epochs: &LeaderEpochs,
     ) -> Result<Option<Found>, ReadError> {
-        let data = self.loaded();
-        let Some(start) = self.locate(data, offset, end)? else {
-            return Err(self.hole(data, end, offset).into());
+        let max_bytes = max_bytes as u64;
+        let view = View::new(self, end, cold, epochs, max_bytes.saturating_add(SEARCH_WINDOW_BYTES));
+        let from = self.indexed_before(&view, offset).position;
+        view.expect(from..from.saturating_add(max_bytes).saturating_add(self.index_interval_bytes()));
+        let Some(start) = self.locate(&view, offset)? else {
+            return Err(self.hole(&view, offset));
         };
-        let first = self.batch_at(data, start, end)?;
-        let first_end = start.position + first.size_bytes() as u64;
-        let limit = start.position.saturating_add(max_bytes as u64).min(end);
-        let stop = if first_end <= limit {
-            self.last_boundary(data, start, limit, end)
+        let first_end = start.after(&view.batch_at(start)?);
+        let limit = start.position.saturating_add(max_bytes).min(end);
+        let stop = if first_end.position <= limit {
+            match view.need(start.position..limit) {
+                Ok(()) => self.last_boundary(&view, start, limit),
+                // What the disk cannot bring may lie past the first batch.
+                Err(ReadError::Storage(_)) => first_end,
+                Err(error) => return Err(error),
+            }
         } else if at_least_one {
-            Boundary { position: first_end, offset: first.next_offset() }
+            first_end
         } else {
             return Ok(None);
         };
-        let stop = self.verified(data, start, stop)?;
+        let stop = view.checked(start, stop)?;
         Ok(Some(Found { range: start.position..stop.position, next_offset: stop.offset }))
     }
 
@@ -70,6 +76,7 @@ impl Segment {
         timestamp: i64,
         log_start: i64,
         end: u64,
+        epochs: &LeaderEpochs,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
         let data = self.loaded();
         if data.largest_timestamp() < timestamp {
@@ -80,12 +87,17 @@ impl Segment {
             Some(entry) => self.base_offset() + i64::from(entry.relative_offset) + 1,
             None => self.base_offset(),
         };
-        self.first_record(data, from.max(log_start), timestamp, end)
+        self.first_record(from.max(log_start), timestamp, end, epochs)
     }
 
     /// The first record at or after `offset`.
-    pub(crate) fn record_at(&self, offset: i64, end: u64) -> Result<Option<TimestampedOffset>, ReadError> {
-        self.first_record(self.loaded(), offset, i64::MIN, end)
+    pub(crate) fn record_at(
+        &self,
+        offset: i64,
+        end: u64,
+        epochs: &LeaderEpochs,
+    ) -> Result<Option<TimestampedOffset>, ReadError> {
+        self.first_record(offset, i64::MIN, end, epochs)
     }
 
     /// The largest timestamp of the batches at or after `log_start` and before `end`.
@@ -93,6 +105,7 @@ impl Segment {
         &self,
         log_start: i64,
         end: u64,
+        epochs: &LeaderEpochs,
     ) -> Result<Option<i64>, ReadError> {
         let data = self.loaded();
         if log_start <= self.base_offset() && self.sealed_end().is_some_and(|sealed| sealed == end) {
@@ -109,15 +122,18 @@ impl Segment {
             largest = Some(entry.timestamp);
             from = self.base_offset() + i64::from(entry.relative_offset) + 1;
         }
-        let Some(mut at) = self.locate(data, from, end)? else { return Ok(largest) };
+        let view = View::new(self, end, Cold::Wait, epochs, SEARCH_WINDOW_BYTES);
+        let Some(mut at) = self.locate(&view, from)? else { return Ok(largest) };
         while at.position < end {
-            let batch = self.batch_at(data, at, end)?;
+            let batch = view.batch_at(at)?;
+            let next = at.after(&batch);
             largest = largest.max(if at.offset < log_start {
+                view.checked(at, next)?;
                 largest_timestamp_from(&batch, log_start)
             } else {
                 Some(batch.max_timestamp())
             });
-            at = after(at, &batch);
+            at = next;
         }
         Ok(largest)
     }
@@ -125,17 +141,18 @@ impl Segment {
     /// The first record at or after `offset` with at least this timestamp.
     fn first_record(
         &self,
-        data: &SegmentData,
         offset: i64,
         timestamp: i64,
         end: u64,
+        epochs: &LeaderEpochs,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
-        let Some(mut at) = self.locate(data, offset, end)? else { return Ok(None) };
+        let view = View::new(self, end, Cold::Wait, epochs, SEARCH_WINDOW_BYTES);
+        let Some(mut at) = self.locate(&view, offset)? else { return Ok(None) };
         while at.position < end {
-            let batch = self.batch_at(data, at, end)?;
-            let next = after(at, &batch);
+            let batch = view.batch_at(at)?;
+            let next = at.after(&batch);
             if batch.max_timestamp() >= timestamp {
-                self.verified(data, at, next)?;
+                view.checked(at, next)?;
                 if let Some(found) = first_record_in(&batch, offset, timestamp) {
                     return Ok(Some(found));
                 }
@@ -145,60 +162,53 @@ impl Segment {
         Ok(None)
     }
 
-    /// Where the batch starts that holds `offset`, or the first one after it; `None` if the batches
-    /// before `end` end before it.
-    fn locate(&self, data: &SegmentData, offset: i64, end: u64) -> Result<Option<Boundary>, Corruption> {
+    /// The last boundary at or before `offset` that the index knows; whether it is one is not certain.
+    fn indexed_before(&self, view: &View<'_>, offset: i64) -> Boundary {
         let relative = u32::try_from(offset - self.base_offset()).unwrap_or(0);
-        if let Some(entry) = data.offsets.lookup(relative) {
-            let from = Boundary {
-                position: u64::from(entry.position),
-                offset: self.base_offset() + i64::from(entry.relative_offset),
-            };
-            if from.position < end && self.batch_at(data, from, end).is_ok() {
-                return self.walk(data, from, offset, end);
+        view.data.offsets.lookup(relative).map_or(self.start(), |entry| self.indexed(entry))
+    }
+
+    /// Where the batch starts that holds `offset`, or the first one after it; `None` if the batches
+    /// before the view's end end before it.
+    fn locate(&self, view: &View<'_>, offset: i64) -> Result<Option<Boundary>, ReadError> {
+        let from = self.indexed_before(view, offset);
+        if from.position < view.end {
+            match view.batch_at(from) {
+                Err(ReadError::Corrupt(_)) => {}
+                confirmed => return confirmed.and_then(|_| self.walk(view, from, offset)),
             }
         }
-        self.walk(data, self.start(), offset, end)
+        self.walk(view, self.start(), offset)
     }
 
     /// Goes from batch to batch, from a boundary on, to the one that ends past `offset`.
-    fn walk(
-        &self,
-        data: &SegmentData,
-        from: Boundary,
-        offset: i64,
-        end: u64,
-    ) -> Result<Option<Boundary>, Corruption> {
+    fn walk(&self, view: &View<'_>, from: Boundary, offset: i64) -> Result<Option<Boundary>, ReadError> {
         let mut at = from;
-        while at.position < end {
-            let batch = self.batch_at(data, at, end)?;
+        while at.position < view.end {
+            let batch = view.batch_at(at)?;
             if batch.last_offset() >= offset {
                 return Ok(Some(at));
             }
-            at = after(at, &batch);
+            at = at.after(&batch);
         }
         Ok(None)
     }
 
-    /// The last boundary at or before `limit`, itself at or before `end`. What stops the walk early
-    /// is for the read that starts there to report.
-    fn last_boundary(&self, data: &SegmentData, start: Boundary, limit: u64, end: u64) -> Boundary {
+    /// The last boundary at or before `limit`. What stops the walk early is for the read that starts
+    /// there to report.
+    fn last_boundary(&self, view: &View<'_>, start: Boundary, limit: u64) -> Boundary {
         let mut at = start;
         // The index saves walking the headers of everything that is read: from its last entry on
         // it is one interval at most.
-        if let Some(entry) = data.offsets.lookup_position(limit) {
-            let near = Boundary {
-                position: u64::from(entry.position),
-                offset: self.base_offset() + i64::from(entry.relative_offset),
-            };
-            if near.position > start.position && near.position < end && self.batch_at(data, near, end).is_ok()
-            {
+        if let Some(entry) = view.data.offsets.lookup_position(limit) {
+            let near = self.indexed(entry);
+            if near.position > start.position && near.position < view.end && view.batch_at(near).is_ok() {
                 at = near;
             }
         }
         while at.position < limit {
-            let Ok(batch) = self.batch_at(data, at, end) else { break };
-            let next = after(at, &batch);
+            let Ok(batch) = view.batch_at(at) else { break };
+            let next = at.after(&batch);
             if next.position > limit {
                 break;
             }
@@ -207,53 +217,11 @@ impl Segment {
         at
     }
 
-    /// Checks the batches of `[start, stop)` against their checksums unless that has been done since
-    /// the file was opened, and returns where the sound ones end.
-    ///
-    /// What this process has written was checked before it was, so the path of a consumer that keeps
-    /// up pays nothing; what lay on disk is checked on the first way through.
-    fn verified(&self, data: &SegmentData, start: Boundary, stop: Boundary) -> Result<Boundary, Corruption> {
-        // Relaxed: the mark only saves work, and the bytes it speaks of have not changed since the
-        // file was opened.
-        let verified_to = data.verified_to.load(Ordering::Relaxed);
-        if start.position >= data.trusted_from || stop.position <= verified_to {
-            return Ok(stop);
+    fn indexed(&self, entry: OffsetEntry) -> Boundary {
+        Boundary {
+            position: u64::from(entry.position),
+            offset: self.base_offset() + i64::from(entry.relative_offset),
         }
-        let mut at = start;
-        while at.position < stop.position {
-            let batch = match self.batch_at(data, at, stop.position) {
-                Ok(batch) => batch,
-                Err(corruption) if at.position == start.position => return Err(corruption),
-                Err(_) => return Ok(at),
-            };
-            if let Err(error) = batch.verify_crc() {
-                if at.position > start.position {
-                    return Ok(at);
-                }
-                return Err(self.damage(at.position, at.offset, error.to_string()));
-            }
-            at = after(at, &batch);
-        }
-        if start.position <= verified_to {
-            data.verified_to.fetch_max(stop.position, Ordering::Relaxed);
-        }
-        Ok(stop)
-    }
-
-    /// The batch at a boundary, if it is the one that belongs there.
-    fn batch_at<'a>(
-        &self,
-        data: &'a SegmentData,
-        at: Boundary,
-        end: u64,
-    ) -> Result<RecordBatch<'a>, Corruption> {
-        let batch = RecordBatch::parse(data.file.slice(at.position..end))
-            .map_err(|error| self.damage(at.position, at.offset, error.to_string()))?;
-        if batch.base_offset() != at.offset {
-            let reason = format!("offset {} where {} was due", batch.base_offset(), at.offset);
-            return Err(self.damage(at.position, at.offset, reason));
-        }
-        Ok(batch)
     }
 
     fn start(&self) -> Boundary {
@@ -261,16 +229,15 @@ impl Segment {
     }
 
     /// The bounds say that `offset` is in this segment, and its batches end before it.
-    fn hole(&self, data: &SegmentData, end: u64, offset: i64) -> Corruption {
-        match &data.damage {
-            Some(damage) => damage.clone(),
-            None => self.damage(end, offset, "the segment ends before the next one begins".to_owned()),
+    fn hole(&self, view: &View<'_>, offset: i64) -> ReadError {
+        match &view.data.damage {
+            Some(damage) => damage.clone().into(),
+            None => view.damage(
+                Boundary { position: view.end, offset },
+                "the segment ends before the next one begins".to_owned(),
+            ),
         }
     }
-}
-
-fn after(at: Boundary, batch: &RecordBatch<'_>) -> Boundary {
-    Boundary { position: at.position + batch.size_bytes() as u64, offset: batch.next_offset() }
 }
 
 /// The first record of the batch at or after `offset` with at least this timestamp.

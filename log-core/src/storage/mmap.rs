@@ -14,6 +14,7 @@
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -22,9 +23,10 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
+use rustix::fs::{FallocateFlags, FlockOperation, fadvise, fallocate, flock, statvfs};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use rustix::param::page_size;
 
 use super::direct::Direct;
 use super::{DirectFile, LockError, READ_BYTES_MAX, RandomFile, ReadAt, SegmentFile, Storage, StorageLock};
@@ -44,6 +46,10 @@ pub enum WriteMode {
 /// they are about even here; at 16 KiB the call takes nine tenths of the time, at 64 KiB half, at
 /// 1 MiB a third (`cargo bench -p benches --bench append`).
 pub const CALL_BYTES_MIN: usize = 8 << 10;
+
+/// Bytes that one call asks the disk to read ahead. The kernel cuts a larger one down to what it
+/// reads ahead by itself (`read_ahead_kb`, 128 unless somebody has set it).
+const READ_AHEAD_CALL_BYTES: u64 = 128 << 10;
 
 /// A directory of the real file system.
 #[derive(Debug)]
@@ -235,6 +241,11 @@ impl MmapSegment {
     fn new(path: &str, file: File, reserve_bytes: u64, mode: WriteMode) -> io::Result<MmapSegment> {
         let len = file.metadata()?.len();
         let region = Region::map_file(&file, to_usize(reserve_bytes.max(len))?)?;
+        if reserve_bytes <= len {
+            // A sealed segment. What a fault would read around itself by a guess of the kernel's is
+            // either asked for by name or not wanted at all.
+            region.advise(0..region.len(), Advice::Random)?;
+        }
         region.publish(0, to_usize(len)?);
         Ok(MmapSegment { path: path.to_owned(), file, mode, region, allocated: AtomicU64::new(len) })
     }
@@ -315,6 +326,27 @@ impl SegmentFile for MmapSegment {
 
     fn slice(&self, range: Range<u64>) -> &[u8] {
         self.region.slice(range.start as usize..range.end as usize)
+    }
+
+    fn is_resident(&self, range: Range<u64>) -> bool {
+        self.region.is_resident(range.start as usize..range.end as usize)
+    }
+
+    fn bring_in(&self, range: Range<u64>) -> io::Result<()> {
+        // All of it is asked for before the first page is waited for.
+        self.read_ahead(range.clone());
+        self.region.populate(range.start as usize..range.end as usize)
+    }
+
+    fn read_ahead(&self, range: Range<u64>) {
+        assert!(range.end <= self.published(), "{}: read ahead past what is published", self.path);
+        let mut at = range.start;
+        while at < range.end {
+            let len = (range.end - at).min(READ_AHEAD_CALL_BYTES);
+            // A hint: who waits for the bytes learns what is wrong with them.
+            let _ = fadvise(&self.file, at, NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
+            at += len;
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -456,6 +488,45 @@ impl Region {
         // SAFETY: the range lies in the mapping, was stored before it was published, and is not
         // written again while `self` is borrowed.
         unsafe { slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
+    }
+
+    /// Whether touching the range would not wait for the disk. A system that does not say is taken to
+    /// have it in memory.
+    fn is_resident(&self, range: Range<usize>) -> bool {
+        let range = self.pages(range);
+        let mut pages = [0_u8; 1024];
+        let page_bytes = page_size();
+        range.clone().step_by(pages.len() * page_bytes).all(|at| {
+            let len = (range.end - at).min(pages.len() * page_bytes);
+            // SAFETY: the range lies in the mapping (`pages`), and the vector has a byte for each of
+            // its pages. Nothing but the vector is written.
+            let answered =
+                unsafe { libc::mincore(self.base.as_ptr().add(at).cast(), len, pages.as_mut_ptr()) };
+            answered != 0 || pages[..len / page_bytes].iter().all(|page| page & 1 == 1)
+        })
+    }
+
+    /// Brings the range into memory and into the page table.
+    fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        match self.advise(self.pages(range), Advice::LinuxPopulateRead) {
+            // What would have been a SIGBUS.
+            Err(Errno::FAULT) => Err(io::Error::other("the device or the file does not have these bytes")),
+            done => done.map_err(io::Error::from),
+        }
+    }
+
+    /// Gives advice that changes neither the bytes nor what may be done with them.
+    fn advise(&self, range: Range<usize>, advice: Advice) -> Result<(), Errno> {
+        assert!(matches!(advice, Advice::Random | Advice::LinuxPopulateRead), "advice that may change bytes");
+        assert!(range.end <= self.len.next_multiple_of(page_size()), "advice past the reserved range");
+        // SAFETY: the range lies in the mapping (asserted), and both kinds of advice leave it as it is.
+        unsafe { madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice) }
+    }
+
+    /// The whole pages that published bytes lie in.
+    fn pages(&self, range: Range<usize>) -> Range<usize> {
+        assert!(range.start <= range.end && range.end <= self.published(), "pages past what is published");
+        range.start / page_size() * page_size()..range.end.next_multiple_of(page_size())
     }
 }
 

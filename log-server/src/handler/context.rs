@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::BrokerConfig;
 use crate::lag::LagCache;
 use crate::metrics::Metrics;
-use crate::partition::{FetchSessions, Registry};
+use crate::partition::{ColdReads, FetchSessions, Registry};
 use crate::producer_ids::ProducerIds;
 use crate::runtime::GroupRouter;
 use crate::space::Space;
@@ -42,6 +42,8 @@ pub struct Context {
     pub producer_ids: ProducerIds,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
+    /// Where reads go that have to wait for the disk.
+    pub cold_reads: ColdReads,
     /// Whether the disk has room for more.
     pub space: Arc<Space>,
     /// Cancelled when the broker begins to stop: waits end early with what there is.

@@ -10,13 +10,14 @@
 //! - Leader epochs (KIP-320, version 9 and later): older than ours FENCED_LEADER_EPOCH, newer UNKNOWN_LEADER_EPOCH.
 //! - zstd to a version before 10: UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
 //! - Topics by id from version 13 on; an unknown id is UNKNOWN_TOPIC_ID.
-//! - Records leave as slices of the log's memory map.
+//! - Records leave as slices of the log's memory map, checked against their checksums by every read. What is not in
+//!   memory is brought in by a blocking thread ([`crate::partition::ColdReads`]), for the whole fetch.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use log_core::log::{Isolation, ReadError};
+use log_core::log::{Isolation, LogReader, ReadError, ReadResult};
 use log_core::record::{Compression, batches};
 use log_core::wire::fetch::IsolationLevel;
 use log_core::wire::fetch_response::{FetchPartitionResponse, FetchTopicResponse};
@@ -59,14 +60,15 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
         session,
     };
     let wait = Duration::from_millis(message.max_wait_ms.max(0) as u64);
-    let read = fetch.read(context);
-    if read.is_enough(&fetch) || wait.is_zero() {
+    if let Some(read) = fetch.read_resident(context)
+        && (read.is_enough(&fetch) || wait.is_zero())
+    {
         return answer(context, &request, fetch, read).map(Reply::Ready);
     }
     let deadline = Instant::from_std(request.received_at) + wait;
     let context = context.clone();
     Ok(Reply::Pending(Box::pin(async move {
-        let read = fetch.wait(&context, deadline).await;
+        let (fetch, read) = fetch.wait(&context, deadline).await;
         answer(&context, &request, fetch, read)
     })))
 }
@@ -88,6 +90,16 @@ struct Read {
     failed: bool,
 }
 
+/// How a log is read: waiting for the disk, or not.
+type ReadLog = fn(&LogReader, i64, usize, Isolation, bool) -> Result<ReadResult, ReadError>;
+
+/// Why a partition has not been read.
+enum Unread {
+    Error(ErrorCode),
+    /// It would have had to wait for the disk.
+    Cold,
+}
+
 impl Read {
     fn is_enough(&self, fetch: &Fetch) -> bool {
         self.failed || self.bytes >= fetch.min_bytes || fetch.session.partitions.is_empty()
@@ -96,9 +108,9 @@ impl Read {
 
 impl Fetch {
     /// Waits for enough, or for the deadline, and returns what there is then.
-    async fn wait(&self, context: &Context, deadline: Instant) -> Read {
+    async fn wait(mut self, context: &Arc<Context>, deadline: Instant) -> (Fetch, Read) {
         let wake = Arc::new(Notify::new());
-        let registrations: Vec<_> = self
+        let _registrations: Vec<_> = self
             .session
             .partitions
             .iter()
@@ -107,10 +119,11 @@ impl Fetch {
                 Some(partition.waiters().register(wanted.wanted.fetch_offset + 1, wake.clone()))
             })
             .collect();
-        let read = loop {
-            let read = self.read(context);
-            if read.is_enough(self) {
-                break read;
+        loop {
+            let read;
+            (self, read) = self.look(context).await;
+            if read.is_enough(&self) || deadline <= Instant::now() {
+                break (self, read);
             }
             let over = tokio::select! {
                 biased;
@@ -118,26 +131,47 @@ impl Fetch {
                 woken = timeout_at(deadline, wake.notified()) => woken.is_err(),
             };
             if over {
-                break self.read(context);
+                break self.look(context).await;
             }
-        };
-        drop(registrations);
-        read
+        }
     }
 
-    /// Reads every partition once.
-    fn read(&self, context: &Context) -> Read {
+    /// Reads every partition once, on a blocking thread if any of it is not in memory.
+    async fn look(self, context: &Arc<Context>) -> (Fetch, Read) {
+        if let Some(read) = self.read_resident(context) {
+            return (self, read);
+        }
+        let on_thread = context.clone();
+        let read = move || {
+            let read =
+                self.read(&on_thread, LogReader::read).expect("a read that waits for the disk is never cold");
+            (self, read)
+        };
+        context.cold_reads.run(read).await
+    }
+
+    /// Reads every partition once, without waiting for the disk; `None` if that is not possible.
+    fn read_resident(&self, context: &Context) -> Option<Read> {
+        self.read(context, LogReader::read_resident)
+    }
+
+    fn read(&self, context: &Context, read_log: ReadLog) -> Option<Read> {
         let mut read =
             Read { answers: Vec::with_capacity(self.session.partitions.len()), bytes: 0, failed: false };
         for wanted in &self.session.partitions {
             let answer = find(context, wanted)
-                .and_then(|partition| self.read_partition(&partition, wanted, read.bytes))
-                .unwrap_or_else(|error| FetchPartitionResponse::error(wanted.wanted.index, error.code()));
+                .map_err(Unread::Error)
+                .and_then(|partition| self.read_partition(&partition, wanted, read.bytes, read_log));
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(Unread::Error(error)) => FetchPartitionResponse::error(wanted.wanted.index, error.code()),
+                Err(Unread::Cold) => return None,
+            };
             read.bytes += answer.records_bytes();
             read.failed |= answer.error_code != 0;
             read.answers.push(answer);
         }
-        read
+        Some(read)
     }
 
     fn read_partition(
@@ -145,10 +179,11 @@ impl Fetch {
         partition: &Partition,
         wanted: &SessionPartition,
         bytes_before: usize,
-    ) -> Result<FetchPartitionResponse, ErrorCode> {
+        read_log: ReadLog,
+    ) -> Result<FetchPartitionResponse, Unread> {
         let wanted = &wanted.wanted;
         if let Some(error) = leader_epoch_error(wanted.current_leader_epoch) {
-            return Err(error);
+            return Err(Unread::Error(error));
         }
         let (isolation, aborted) = match self.isolation {
             IsolationLevel::ReadUncommitted => (Isolation::Uncommitted, None),
@@ -160,11 +195,11 @@ impl Fetch {
         // A read ends with its segment; the rest of the answer may come out of the next ones.
         let watermarks = loop {
             let at_least_one = bytes_before == 0 && records.is_empty();
-            let read = match partition.reader().read(offset, room, isolation, at_least_one) {
+            let read = match read_log(partition.reader(), offset, room, isolation, at_least_one) {
                 Ok(read) => read,
                 // The log start may pass by between two reads; what was read is whole batches all the same.
                 Err(ReadError::OutOfRange { watermarks, .. }) if !records.is_empty() => break watermarks,
-                Err(error) => return Err(read_error(partition, &error)),
+                Err(error) => return Err(unread(partition, &error)),
             };
             let end = match isolation {
                 Isolation::Committed => read.watermarks.last_stable(),
@@ -181,7 +216,7 @@ impl Fetch {
             }
         };
         if self.version < ZSTD_SINCE && records.iter().any(has_zstd) {
-            return Err(ErrorCode::UnsupportedCompressionType);
+            return Err(Unread::Error(ErrorCode::UnsupportedCompressionType));
         }
         Ok(FetchPartitionResponse {
             high_watermark: watermarks.high_watermark(),
@@ -204,8 +239,9 @@ fn find(context: &Context, wanted: &SessionPartition) -> Result<Arc<Partition>, 
     index.and_then(|index| partitions.get(index).cloned()).ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
-fn read_error(partition: &Partition, error: &ReadError) -> ErrorCode {
-    match error {
+fn unread(partition: &Partition, error: &ReadError) -> Unread {
+    Unread::Error(match error {
+        ReadError::Cold => return Unread::Cold,
         ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Closed => ErrorCode::NotLeaderOrFollower,
         ReadError::Corrupt(_) => {
@@ -216,7 +252,7 @@ fn read_error(partition: &Partition, error: &ReadError) -> ErrorCode {
             tracing::error!(?partition, %error, "fetch refused");
             ErrorCode::KafkaStorageError
         }
-    }
+    })
 }
 
 fn has_zstd(records: &Bytes) -> bool {

@@ -22,7 +22,7 @@ use log_core::wire::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use log_core::wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
-use log_core::wire::{ErrorCode, message};
+use log_core::wire::{ApiKey, ErrorCode, message};
 
 use super::{Context, Request, leader_epoch_error};
 use crate::partition::{LEADER_EPOCH, Partition};
@@ -37,12 +37,35 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 /// What is answered where there is no such offset or timestamp.
 const NONE: i64 = -1;
 
-/// Answers one request.
-pub async fn handle(
+/// Answers one request. What has to be looked for in the log is looked for on a blocking thread.
+pub fn handle(
     context: &Arc<Context>,
     request: &Request,
     message: ListOffsetsRequest,
-) -> ListOffsetsResponse {
+) -> impl Future<Output = ListOffsetsResponse> + Send + 'static {
+    let (context, version) = (context.clone(), request.version());
+    let mut wanted = message.topics.iter().flat_map(|topic| &topic.partitions);
+    let answered = match wanted.any(|wanted| is_searched(wanted.timestamp)) {
+        true => Err(message),
+        false => Ok(answer(&context, version, message)),
+    };
+    async move {
+        match answered {
+            Ok(answer) => answer,
+            Err(message) => {
+                let on_thread = context.clone();
+                context.cold_reads.run(move || answer(&on_thread, version, message)).await
+            }
+        }
+    }
+}
+
+/// Whether an answer is not known without looking into the log.
+fn is_searched(timestamp: i64) -> bool {
+    timestamp >= 0 || timestamp == MAX_TIMESTAMP
+}
+
+fn answer(context: &Context, version: i16, message: ListOffsetsRequest) -> ListOffsetsResponse {
     let isolation = match IsolationLevel::from_code(message.isolation_level) {
         Some(IsolationLevel::ReadUncommitted) => Ok(Isolation::Uncommitted),
         Some(IsolationLevel::ReadCommitted) => Ok(Isolation::Committed),
@@ -57,17 +80,17 @@ pub async fn handle(
                     .partitions
                     .get(&topic.name, wanted.partition_index)
                     .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-                find(&partition, &wanted, isolation, request.version())
+                find(&partition, &wanted, isolation, version)
             });
             partitions.push(match found {
                 Ok(found) => message!(ListOffsetsPartitionResponse {
                     partition_index: wanted.partition_index,
                     timestamp: found.timestamp,
                     offset: found.offset,
-                    leader_epoch: if request.version() >= 4 { found.leader_epoch } else { -1 },
+                    leader_epoch: if version >= 4 { found.leader_epoch } else { -1 },
                 }),
                 Err(error) => {
-                    context.metrics.error_answered(request.api, error.name());
+                    context.metrics.error_answered(ApiKey::ListOffsets, error.name());
                     message!(ListOffsetsPartitionResponse {
                         partition_index: wanted.partition_index,
                         error_code: error.code(),
@@ -129,7 +152,7 @@ fn find(
                 ReadError::OutOfRange { .. } => ErrorCode::OffsetNotAvailable,
                 ReadError::Closed => ErrorCode::NotLeaderOrFollower,
                 ReadError::Corrupt(_) => ErrorCode::CorruptMessage,
-                ReadError::Storage(_) => ErrorCode::KafkaStorageError,
+                ReadError::Cold | ReadError::Storage(_) => ErrorCode::KafkaStorageError,
             })
         }
     }

@@ -101,7 +101,7 @@ macro_rules! dispatch_table {
 dispatch_table! {
     raw Produce => k00_produce;
     raw Fetch => k01_fetch;
-    now ListOffsets => k02_list_offsets;
+    later ListOffsets => k02_list_offsets;
     now Metadata => k03_metadata;
     later OffsetCommit => k08_offset_commit;
     later OffsetFetch => k09_offset_fetch;

@@ -1,6 +1,7 @@
 //! The data plane: each partition a log under one lock, readers beside it, waiters, and the threads that sync.
 
 mod checkpointer;
+mod cold_reads;
 mod fetch_session;
 mod flusher;
 #[expect(clippy::module_inception, reason = "the room is named after its main noun")]
@@ -9,6 +10,7 @@ mod registry;
 mod waiters;
 
 pub use checkpointer::Checkpointer;
+pub use cold_reads::ColdReads;
 pub use fetch_session::{FetchSessions, SessionError, SessionFetch, SessionPartition};
 pub use flusher::Flusher;
 pub use partition::{LEADER_EPOCH, NotDurable, Partition};

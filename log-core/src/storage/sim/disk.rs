@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::parent;
@@ -364,6 +365,30 @@ impl Disk {
             at += 1;
         }
         reached
+    }
+
+    /// Fails if the device cannot read a range, whatever of it is in memory.
+    pub(super) fn readable(&self, id: NodeId, range: Range<u64>) -> io::Result<()> {
+        self.powered()?;
+        if self.file(id).is_readable(range) { Ok(()) } else { Err(io::Error::from_raw_os_error(EIO)) }
+    }
+
+    /// Brings bytes into memory, as far as the file has them.
+    pub(super) fn bring_in(&mut self, id: NodeId, range: Range<u64>) -> io::Result<()> {
+        self.powered()?;
+        if self.file_mut(id).bring_in(range) { Ok(()) } else { Err(io::Error::from_raw_os_error(EIO)) }
+    }
+
+    pub(super) fn evict(&mut self, path: &str) -> io::Result<()> {
+        let id = self.find_file(path)?;
+        self.file_mut(id).evict();
+        Ok(())
+    }
+
+    pub(super) fn fail_reads(&mut self, path: &str, range: Range<u64>) -> io::Result<()> {
+        let id = self.find_file(path)?;
+        self.file_mut(id).fail_reads(range);
+        Ok(())
     }
 
     pub(super) fn flip_bit(&mut self, path: &str, bit: u64) -> io::Result<()> {

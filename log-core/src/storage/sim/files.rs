@@ -85,6 +85,21 @@ impl SegmentFile for SimSegment {
         self.region.slice(range.start as usize..range.end as usize)
     }
 
+    fn is_resident(&self, range: Range<u64>) -> bool {
+        assert!(range.end <= self.published(), "{}: pages past what is published", self.path);
+        self.disk.lock().file(self.id).is_resident(range)
+    }
+
+    fn bring_in(&self, range: Range<u64>) -> io::Result<()> {
+        assert!(range.end <= self.published(), "{}: pages past what is published", self.path);
+        self.disk.lock().bring_in(self.id, range)
+    }
+
+    fn read_ahead(&self, range: Range<u64>) {
+        // A hint, that this disk follows at once and as far as it can.
+        let _ = self.bring_in(range);
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.disk.lock().sync_file(self.id, &self.path)
     }
@@ -167,7 +182,7 @@ impl SimDirect {
 impl ReadAt for SimDirect {
     fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
         let disk = self.disk.lock();
-        disk.powered()?;
+        disk.readable(self.id, pos..pos + into.len() as u64)?;
         Ok(disk.file(self.id).written_back().read_at(pos, into))
     }
 }
@@ -185,7 +200,7 @@ impl fmt::Debug for SimDirect {
 }
 
 fn read_at(disk: &Mutex<Disk>, id: NodeId, pos: u64, into: &mut [u8]) -> io::Result<usize> {
-    let disk = disk.lock();
-    disk.powered()?;
+    let mut disk = disk.lock();
+    disk.bring_in(id, pos..pos + into.len() as u64)?;
     Ok(disk.file(id).live.read_at(pos, into))
 }

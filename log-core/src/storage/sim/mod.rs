@@ -11,6 +11,8 @@
 //!   it can still be read, and the next sync answers `Ok`: as Linux does it (R4).
 //! * [`SimStorage::set_capacity`] makes it run full.
 //! * [`SimStorage::flip_bit`] damages what is at rest.
+//! * [`SimStorage::evict`] drops a file from memory, and [`SimStorage::fail_reads`] makes a part of it
+//!   unreadable. After a crash nothing is in memory.
 //! * [`SimStorage::ignore_syncs`] makes chosen syncs do nothing and answer `Ok`: an engine on such a
 //!   disk behaves as if the call were missing from it, which is how a crash test shows that it would
 //!   notice.
@@ -23,6 +25,7 @@ mod node;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::sync::Mutex;
@@ -117,6 +120,17 @@ impl SimStorage {
         self.disk.lock().rot_bit(path, bit)
     }
 
+    /// Drops a file that is durable from memory: what is read of it next has to come from the disk.
+    pub fn evict(&self, path: &str) -> io::Result<()> {
+        self.disk.lock().evict(path)
+    }
+
+    /// Makes the device answer EIO to reads of these bytes from now on, as soon as they are not in
+    /// memory.
+    pub fn fail_reads(&self, path: &str, range: Range<u64>) -> io::Result<()> {
+        self.disk.lock().fail_reads(path, range)
+    }
+
     /// The disk after the power has gone and come back: everything that was synced, and of the rest
     /// what `seed` chooses. This disk stays as it is, so that any number of outcomes can be looked at.
     pub fn crash(&self, seed: u64) -> SimStorage {
@@ -172,11 +186,14 @@ impl Storage for SimStorage {
     }
 
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        let disk = self.disk.lock();
-        let content = &disk.file(disk.find_file(path)?).live;
-        if content.len() > READ_BYTES_MAX {
+        let mut disk = self.disk.lock();
+        let id = disk.find_file(path)?;
+        let len = disk.file(id).live.len();
+        if len > READ_BYTES_MAX {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        disk.bring_in(id, 0..len)?;
+        let content = &disk.file(id).live;
         let mut bytes = vec![0; content.len() as usize];
         content.read_at(0, &mut bytes);
         Ok(bytes)

@@ -1,6 +1,7 @@
 //! What a simulated file or directory is now, what of it is durable, and what a crash makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Bytes that a disk writes at once or not at all, if it keeps to the oldest promise there is.
 const SECTOR_BYTES: u64 = 512;
@@ -120,6 +121,10 @@ pub(super) struct FileNode {
     changes: Vec<FileChange>,
     /// Whether it has ever been synced.
     pub(super) synced: bool,
+    /// Pages that are not in memory. Only pages that are durable ever leave it.
+    cold: BTreeSet<u64>,
+    /// Pages that the device cannot read any more.
+    unreadable: BTreeSet<u64>,
 }
 
 impl FileNode {
@@ -132,6 +137,12 @@ impl FileNode {
     }
 
     fn change(&mut self, operation: u64, what: What) {
+        if let What::Store { pos, bytes } = &what {
+            // A page that is written to is in memory, whatever that took.
+            for page in pages(*pos..pos + bytes.len() as u64) {
+                self.cold.remove(&page);
+            }
+        }
         let change = FileChange { operation, what };
         self.live.apply(&change);
         self.changes.push(change);
@@ -168,6 +179,40 @@ impl FileNode {
         content
     }
 
+    /// Drops from memory what is durable: everything, unless a change is under way.
+    pub(super) fn evict(&mut self) {
+        if self.changes.is_empty() {
+            self.live = self.durable.clone();
+            self.cold = pages(0..self.live.len).collect();
+        }
+    }
+
+    /// Makes a range unreadable for the device. What is in memory can still be read.
+    pub(super) fn fail_reads(&mut self, range: Range<u64>) {
+        self.unreadable.extend(pages(range));
+    }
+
+    /// Whether the device can read a range.
+    pub(super) fn is_readable(&self, range: Range<u64>) -> bool {
+        self.unreadable.is_empty() || pages(range).all(|page| !self.unreadable.contains(&page))
+    }
+
+    pub(super) fn is_resident(&self, range: Range<u64>) -> bool {
+        self.cold.is_empty() || pages(range).all(|page| !self.cold.contains(&page))
+    }
+
+    /// Brings a range into memory, up to the first page that the device cannot read. False if there
+    /// is one.
+    pub(super) fn bring_in(&mut self, range: Range<u64>) -> bool {
+        pages(range.start..range.end.min(self.live.len)).all(|page| {
+            let readable = !(self.cold.contains(&page) && self.unreadable.contains(&page));
+            if readable {
+                self.cold.remove(&page);
+            }
+            readable
+        })
+    }
+
     pub(super) fn crashed(&self, survival: Survival, random: &mut fastrand::Rng) -> FileNode {
         let mut durable = self.durable.clone();
         match survival {
@@ -185,7 +230,14 @@ impl FileNode {
                 durable = self.torn(unit, random);
             }
         }
-        FileNode { live: durable.clone(), durable, changes: Vec::new(), synced: self.synced }
+        FileNode {
+            cold: pages(0..durable.len).collect(),
+            live: durable.clone(),
+            durable,
+            changes: Vec::new(),
+            synced: self.synced,
+            unreadable: self.unreadable.clone(),
+        }
     }
 
     /// The file as it is if each unit of it was last written back at a moment of its own, and its
@@ -248,6 +300,11 @@ impl Content {
             }
         }
     }
+}
+
+/// The numbers of the pages that a range lies in.
+fn pages(range: Range<u64>) -> Range<u64> {
+    range.start / PAGE_BYTES..range.end.div_ceil(PAGE_BYTES)
 }
 
 /// How many of `count` changes had been made when something was written back. Before the first and

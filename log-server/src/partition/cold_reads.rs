@@ -1,0 +1,79 @@
+//! Reads that wait for the disk, on threads that may: a few at a time, so that a consumer of old history takes
+//! neither the runtime's threads nor the whole of the disk's queue from everybody else.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Semaphore;
+
+/// The gate that reads of the disk pass.
+pub struct ColdReads {
+    /// One permit a read. Who comes first is served first.
+    permits: Arc<Semaphore>,
+    count: Counter,
+}
+
+impl ColdReads {
+    /// Lets `reads_max` of them wait for the disk at a time, and counts them all in `count`.
+    pub fn new(reads_max: usize, count: Counter) -> Self {
+        ColdReads { permits: Arc::new(Semaphore::new(reads_max)), count }
+    }
+
+    /// Runs `read` on a blocking thread once there is room. If the caller goes away, a read that has begun goes on
+    /// to its end, and keeps its place until then.
+    pub async fn run<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> T {
+        let permit = self.permits.clone().acquire_owned().await.expect("never closed");
+        self.count.inc();
+        let done = tokio::task::spawn_blocking(move || {
+            let done = read();
+            drop(permit);
+            done
+        });
+        match done.await {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}
+
+impl fmt::Debug for ColdReads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ColdReads({} free)", self.permits.available_permits())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn reads_beyond_the_limit_wait_for_their_turn() {
+        let count = Counter::default();
+        let reads = ColdReads::new(1, count.clone());
+        let (go, wait) = mpsc::channel::<()>();
+        let mut first = Box::pin(reads.run(move || wait.recv().is_ok()));
+        assert!((&mut first).now_or_never().is_none(), "it waits for its disk");
+        let mut second = Box::pin(reads.run(|| 7));
+        assert!((&mut second).now_or_never().is_none());
+        assert_eq!(count.get(), 1, "the second has not begun");
+        go.send(()).unwrap();
+        assert!(first.await);
+        assert_eq!(second.await, 7);
+        assert_eq!(count.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_gives_the_place_back_when_the_read_is_through() {
+        let reads = ColdReads::new(1, Counter::default());
+        let (go, wait) = mpsc::channel::<()>();
+        let mut left = Box::pin(reads.run(move || wait.recv().is_ok()));
+        assert!((&mut left).now_or_never().is_none());
+        drop(left);
+        assert_eq!(format!("{reads:?}"), "ColdReads(0 free)");
+        go.send(()).unwrap();
+        assert_eq!(reads.run(|| 7).await, 7);
+    }
+}
