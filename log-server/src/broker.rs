@@ -25,6 +25,7 @@ use crate::net::Listener;
 use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
 use crate::producer_ids::ProducerIds;
 use crate::runtime::GroupRouter;
+use crate::scrub::{ScrubLimits, Scrubber};
 use crate::space::Space;
 use crate::topic::{Catalog, CatalogError, TopicManager};
 
@@ -172,6 +173,7 @@ impl Broker {
             producer_ids: opened.producer_ids,
             fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
             cold_reads: ColdReads::new(config.cold_reads_max, metrics.cold_reads.clone()),
+            scrubber: opened.scrubber,
             space,
             shutdown,
             metrics,
@@ -224,9 +226,11 @@ impl Broker {
         self.http_stop.cancel();
         self.background.wait().await;
         let (flusher, checkpointer) = (self.flusher.clone(), self.checkpointer.clone());
+        context.scrubber.request_stop();
         // The context and all it holds is given up before this returns, the directory's lock included.
         drop(self);
         let closed = tokio::task::spawn_blocking(move || {
+            context.scrubber.stop();
             flusher.stop();
             checkpointer.stop();
             close_logs(&context)
@@ -243,6 +247,7 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.context.shutdown.cancel();
         self.http_stop.cancel();
+        self.context.scrubber.request_stop();
         self.flusher.request_stop();
         self.checkpointer.request_stop();
     }
@@ -282,6 +287,7 @@ struct Opened {
     partitions: Arc<Registry>,
     topics: Arc<TopicManager>,
     producer_ids: ProducerIds,
+    scrubber: Arc<Scrubber>,
     flusher: Arc<Flusher>,
     checkpointer: Arc<Checkpointer>,
 }
@@ -326,6 +332,13 @@ impl Opening {
             flusher.clone(),
         )?;
         let producer_ids = ProducerIds::open(storage.clone()).map_err(data_dir)?;
+        let limits = ScrubLimits {
+            period: Duration::from_millis(self.config.scrub_period_ms),
+            bytes_per_second_max: self.config.scrub_bytes_per_second_max,
+        };
+        let (directory, health) = (storage.clone(), log_dir.health().clone());
+        let scrubber = Scrubber::start(limits, partitions.clone(), directory, health, &self.metrics)
+            .map_err(StartError::Threads)?;
         threads.opened();
         Ok(Opened {
             storage,
@@ -333,6 +346,7 @@ impl Opening {
             partitions,
             topics: Arc::new(topics),
             producer_ids,
+            scrubber,
             flusher,
             checkpointer,
         })

@@ -115,6 +115,11 @@ settings! {
     /// Free bytes below which produce is answered with a retriable error; 0 takes the larger of 5 % of the disk and
     /// 32 MiB, the two allocation steps that a log may need before it notices [default: 0]
     disk_free_hard_bytes: u64 = 0;
+    /// Milliseconds within which all sealed segments are read and checked, again and again; 0 for never
+    /// [default: 604800000]
+    scrub_period_ms: u64 = 7 * DAY_MS;
+    /// Bytes that this reads a second at most, even if it takes longer than its period then [default: 67108864]
+    scrub_bytes_per_second_max: u64 = 64 * MIB;
     /// How the log is written: "mapped" stores through a memory map, "pwrite" calls the system [default: mapped]
     write_mode: WriteMode = WriteMode::Mapped;
 

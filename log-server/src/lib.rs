@@ -38,6 +38,8 @@ pub mod producer_ids;
 #[cfg(feature = "broker")]
 pub mod runtime;
 #[cfg(feature = "broker")]
+pub mod scrub;
+#[cfg(feature = "broker")]
 pub mod space;
 #[cfg(feature = "broker")]
 pub mod topic;

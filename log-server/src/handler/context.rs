@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::partition::{ColdReads, FetchSessions, Registry};
 use crate::producer_ids::ProducerIds;
 use crate::runtime::GroupRouter;
+use crate::scrub::Scrubber;
 use crate::space::Space;
 use crate::topic::{Catalog, TopicManager};
 
@@ -44,6 +45,8 @@ pub struct Context {
     pub fetch_sessions: FetchSessions,
     /// Where reads go that have to wait for the disk.
     pub cold_reads: ColdReads,
+    /// What reads sealed segments again and again.
+    pub scrubber: Arc<Scrubber>,
     /// Whether the disk has room for more.
     pub space: Arc<Space>,
     /// Cancelled when the broker begins to stop: waits end early with what there is.

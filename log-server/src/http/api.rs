@@ -64,3 +64,8 @@ pub(super) async fn group_lag(State(context): State<Arc<Context>>, Path(group): 
         Err(reason) => unavailable(reason),
     }
 }
+
+/// `GET /api/v1/scrub`.
+pub(super) async fn scrub(State(context): State<Arc<Context>>) -> Response {
+    Json(context.scrubber.status()).into_response()
+}

@@ -1,4 +1,4 @@
-//! `GET /metrics`: what the broker counts, and the lag of every group as of now.
+//! `GET /metrics`: what the broker counts, which partitions are read-only, and the lag of every group as of now.
 //!
 //! Lag is not counted anywhere; it is computed when it is asked for, and written behind the other metrics.
 
@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::handler::Context;
 use crate::lag::{self, GroupLag, PartitionLag};
+use crate::partition::Registry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -19,6 +20,7 @@ const END: &str = "# EOF\n";
 
 pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
     let mut text = context.metrics.encode();
+    append_read_only(&mut text, &context.partitions);
     match lag::of_all_groups(&context).await {
         Ok(groups) => append_lag(&mut text, &groups),
         // The other metrics are needed most when something is wrong.
@@ -27,11 +29,35 @@ pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
     ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 
-/// Writes the lag of `groups` behind the metrics in `text`.
-fn append_lag(text: &mut String, groups: &[GroupLag]) {
+/// Takes the end off a text, so that more can be written.
+fn reopen(text: &mut String) {
     if text.ends_with(END) {
         text.truncate(text.len() - END.len());
     }
+}
+
+/// Names every partition that takes no writes because durable data of it is damaged.
+fn append_read_only(text: &mut String, partitions: &Registry) {
+    reopen(text);
+    let name = "highwater_partition_read_only";
+    writeln!(
+        text,
+        "# HELP {name} 1 for a partition that is damaged and takes no writes.\n# TYPE {name} gauge"
+    )
+    .expect("a String takes whatever is written to it");
+    for partition in partitions.all() {
+        if partition.reader().corruption().is_some() {
+            let (topic, index) = (partition.topic(), partition.index());
+            writeln!(text, "{name}{{topic=\"{topic}\",partition=\"{index}\"}} 1")
+                .expect("a String takes whatever is written to it");
+        }
+    }
+    text.push_str(END);
+}
+
+/// Writes the lag of `groups` behind the metrics in `text`.
+fn append_lag(text: &mut String, groups: &[GroupLag]) {
+    reopen(text);
     family(
         text,
         groups,

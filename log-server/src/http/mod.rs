@@ -7,6 +7,7 @@
 //! | `GET /readyz` | 200 when requests are served; 503 with the reason while loading, stopping or offline |
 //! | `GET /api/v1/groups` | the groups |
 //! | `GET /api/v1/groups/{group}/lag` | what a group is behind by; 404 for one that does not exist |
+//! | `GET /api/v1/scrub` | how far the scrub is, and the damage it has found |
 //!
 //! Errors of the API are JSON as well: `{"error": "…"}`.
 
@@ -82,6 +83,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/api/v1/groups", get(api::groups))
         .route("/api/v1/groups/{group}/lag", get(api::group_lag))
+        .route("/api/v1/scrub", get(api::scrub))
         .fallback(|| async { api::error(StatusCode::NOT_FOUND, "there is no such path") })
         .with_state(context)
 }
