@@ -23,7 +23,7 @@ use super::config::LogConfig;
 use super::error::{AppendError, OpenError};
 use super::flush::Checkpointer;
 use super::health::DirHealth;
-use super::producer_state::ProducerStates;
+use super::producer_state::{ProducerState, ProducerStates};
 use super::read::{LogReader, Shared};
 use super::recovery::{self, RecoveryReport};
 use super::segment::{PartitionDir, Segment};
@@ -180,6 +180,11 @@ impl PartitionLog {
     /// Bytes of batches in all segments.
     pub fn size_bytes(&self) -> u64 {
         self.shared.segments.load().as_slice().iter().map(|segment| segment.size_bytes()).sum()
+    }
+
+    /// The idempotent producers that are remembered, by id, in no order.
+    pub fn producers(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
+        self.producers.iter()
     }
 
     /// The segments, oldest first.

@@ -128,6 +128,12 @@ apis! {
     InitProducerId = 22, 0..=5, flexible 2;
     /// Where a leader epoch ended.
     OffsetForLeaderEpoch = 23, 2..=4, flexible 4;
+    /// Access rules, of which there are none without authentication.
+    DescribeAcls = 29, 1..=3, flexible 2;
+    /// Add access rules, which nothing would enforce.
+    CreateAcls = 30, 1..=3, flexible 2;
+    /// Remove access rules.
+    DeleteAcls = 31, 1..=3, flexible 2;
     /// Read topic and broker configurations.
     DescribeConfigs = 32, 1..=4, flexible 4;
     /// Replace a topic's configuration.
@@ -138,12 +144,26 @@ apis! {
     CreatePartitions = 37, 0..=3, flexible 2;
     /// Delete groups.
     DeleteGroups = 42, 0..=2, flexible 2;
+    /// Elect leaders of partitions; there is one candidate, and it leads.
+    ElectLeaders = 43, 0..=2, flexible 2;
     /// Change single entries of a topic's configuration.
     IncrementalAlterConfigs = 44, 0..=1, flexible 1;
+    /// Move replicas of partitions; there is one broker, and it has them.
+    AlterPartitionReassignments = 45, 0..=1, flexible 0;
+    /// Replicas that are being moved.
+    ListPartitionReassignments = 46, 0..=0, flexible 0;
     /// Delete a group's offsets for some partitions.
     OffsetDelete = 47, 0..=0, flexible NEVER;
+    /// Passwords of users, of whom there are none.
+    DescribeUserScramCredentials = 50, 0..=0, flexible 0;
+    /// Who votes on the cluster's metadata.
+    DescribeQuorum = 55, 0..=2, flexible 0;
+    /// Change the levels of the cluster's features.
+    UpdateFeatures = 57, 0..=2, flexible 0;
     /// The brokers of the cluster.
     DescribeCluster = 60, 0..=2, flexible 0;
+    /// Producers whose sequences a partition remembers.
+    DescribeProducers = 61, 0..=0, flexible 0;
     /// Partitions of topics, a page at a time.
     DescribeTopicPartitions = 75, 0..=0, flexible 0;
 }

@@ -24,14 +24,36 @@ macro_rules! for_each_control_api {
         $visit!(DeleteRecords, DeleteRecordsRequest, DeleteRecordsResponse);
         $visit!(InitProducerId, InitProducerIdRequest, InitProducerIdResponse);
         $visit!(OffsetForLeaderEpoch, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse);
+        $visit!(DescribeAcls, DescribeAclsRequest, DescribeAclsResponse);
+        $visit!(CreateAcls, CreateAclsRequest, CreateAclsResponse);
+        $visit!(DeleteAcls, DeleteAclsRequest, DeleteAclsResponse);
         $visit!(DescribeConfigs, DescribeConfigsRequest, DescribeConfigsResponse);
         $visit!(AlterConfigs, AlterConfigsRequest, AlterConfigsResponse);
         $visit!(DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse);
         $visit!(CreatePartitions, CreatePartitionsRequest, CreatePartitionsResponse);
         $visit!(DeleteGroups, DeleteGroupsRequest, DeleteGroupsResponse);
+        $visit!(ElectLeaders, ElectLeadersRequest, ElectLeadersResponse);
         $visit!(IncrementalAlterConfigs, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse);
+        $visit!(
+            AlterPartitionReassignments,
+            AlterPartitionReassignmentsRequest,
+            AlterPartitionReassignmentsResponse
+        );
+        $visit!(
+            ListPartitionReassignments,
+            ListPartitionReassignmentsRequest,
+            ListPartitionReassignmentsResponse
+        );
         $visit!(OffsetDelete, OffsetDeleteRequest, OffsetDeleteResponse);
+        $visit!(
+            DescribeUserScramCredentials,
+            DescribeUserScramCredentialsRequest,
+            DescribeUserScramCredentialsResponse
+        );
+        $visit!(DescribeQuorum, DescribeQuorumRequest, DescribeQuorumResponse);
+        $visit!(UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse);
         $visit!(DescribeCluster, DescribeClusterRequest, DescribeClusterResponse);
+        $visit!(DescribeProducers, DescribeProducersRequest, DescribeProducersResponse);
         $visit!(DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse);
     };
 }

@@ -266,3 +266,96 @@ random_structs! { describe_topic_partitions_response:
     DescribeTopicPartitionsResponsePartition { error_code, partition_index, leader_id, leader_epoch, replica_nodes, isr_nodes, eligible_leader_replicas, last_known_elr, offline_replicas, unknown_tagged_fields }
     DescribeTopicPartitionsResponseTopic { error_code, name, topic_id, is_internal, partitions, topic_authorized_operations, unknown_tagged_fields }
 }
+random_structs! { describe_acls_request:
+    DescribeAclsRequest { resource_type_filter, resource_name_filter, pattern_type_filter, principal_filter, host_filter, operation, permission_type, unknown_tagged_fields }
+}
+random_structs! { describe_acls_response:
+    DescribeAclsResponse { throttle_time_ms, error_code, error_message, resources, unknown_tagged_fields }
+    AclDescription { principal, host, operation, permission_type, unknown_tagged_fields }
+    DescribeAclsResource { resource_type, resource_name, pattern_type, acls, unknown_tagged_fields }
+}
+random_structs! { create_acls_request:
+    CreateAclsRequest { creations, unknown_tagged_fields }
+    AclCreation { resource_type, resource_name, resource_pattern_type, principal, host, operation, permission_type, unknown_tagged_fields }
+}
+random_structs! { create_acls_response:
+    CreateAclsResponse { throttle_time_ms, results, unknown_tagged_fields }
+    AclCreationResult { error_code, error_message, unknown_tagged_fields }
+}
+random_structs! { delete_acls_request:
+    DeleteAclsRequest { filters, unknown_tagged_fields }
+    DeleteAclsFilter { resource_type_filter, resource_name_filter, pattern_type_filter, principal_filter, host_filter, operation, permission_type, unknown_tagged_fields }
+}
+random_structs! { delete_acls_response:
+    DeleteAclsResponse { throttle_time_ms, filter_results, unknown_tagged_fields }
+    DeleteAclsFilterResult { error_code, error_message, matching_acls, unknown_tagged_fields }
+    DeleteAclsMatchingAcl { error_code, error_message, resource_type, resource_name, pattern_type, principal, host, operation, permission_type, unknown_tagged_fields }
+}
+random_structs! { elect_leaders_request:
+    ElectLeadersRequest { election_type, topic_partitions, timeout_ms, unknown_tagged_fields }
+    TopicPartitions { topic, partitions, unknown_tagged_fields }
+}
+random_structs! { elect_leaders_response:
+    ElectLeadersResponse { throttle_time_ms, error_code, replica_election_results, unknown_tagged_fields }
+    PartitionResult { partition_id, error_code, error_message, unknown_tagged_fields }
+    ReplicaElectionResult { topic, partition_result, unknown_tagged_fields }
+}
+random_structs! { alter_partition_reassignments_request:
+    AlterPartitionReassignmentsRequest { timeout_ms, allow_replication_factor_change, topics, unknown_tagged_fields }
+    ReassignablePartition { partition_index, replicas, unknown_tagged_fields }
+    ReassignableTopic { name, partitions, unknown_tagged_fields }
+}
+random_structs! { alter_partition_reassignments_response:
+    AlterPartitionReassignmentsResponse { throttle_time_ms, allow_replication_factor_change, error_code, error_message, responses, unknown_tagged_fields }
+    ReassignablePartitionResponse { partition_index, error_code, error_message, unknown_tagged_fields }
+    ReassignableTopicResponse { name, partitions, unknown_tagged_fields }
+}
+random_structs! { list_partition_reassignments_request:
+    ListPartitionReassignmentsRequest { timeout_ms, topics, unknown_tagged_fields }
+    ListPartitionReassignmentsTopics { name, partition_indexes, unknown_tagged_fields }
+}
+random_structs! { list_partition_reassignments_response:
+    ListPartitionReassignmentsResponse { throttle_time_ms, error_code, error_message, topics, unknown_tagged_fields }
+    OngoingPartitionReassignment { partition_index, replicas, adding_replicas, removing_replicas, unknown_tagged_fields }
+    OngoingTopicReassignment { name, partitions, unknown_tagged_fields }
+}
+random_structs! { describe_user_scram_credentials_request:
+    DescribeUserScramCredentialsRequest { users, unknown_tagged_fields }
+    UserName { name, unknown_tagged_fields }
+}
+random_structs! { describe_user_scram_credentials_response:
+    DescribeUserScramCredentialsResponse { throttle_time_ms, error_code, error_message, results, unknown_tagged_fields }
+    CredentialInfo { mechanism, iterations, unknown_tagged_fields }
+    DescribeUserScramCredentialsResult { user, error_code, error_message, credential_infos, unknown_tagged_fields }
+}
+random_structs! { describe_quorum_request:
+    DescribeQuorumRequest { topics, unknown_tagged_fields }
+    PartitionData { partition_index, unknown_tagged_fields }
+    TopicData { topic_name, partitions, unknown_tagged_fields }
+}
+random_structs! { describe_quorum_response:
+    DescribeQuorumResponse { error_code, error_message, topics, nodes, unknown_tagged_fields }
+    Listener { name, host, port, unknown_tagged_fields }
+    Node { node_id, listeners, unknown_tagged_fields }
+    PartitionData { partition_index, error_code, error_message, leader_id, leader_epoch, high_watermark, current_voters, observers, unknown_tagged_fields }
+    ReplicaState { replica_id, replica_directory_id, log_end_offset, last_fetch_timestamp, last_caught_up_timestamp, unknown_tagged_fields }
+    TopicData { topic_name, partitions, unknown_tagged_fields }
+}
+random_structs! { update_features_request:
+    UpdateFeaturesRequest { timeout_ms, feature_updates, validate_only, unknown_tagged_fields }
+    FeatureUpdateKey { feature, max_version_level, allow_downgrade, upgrade_type, unknown_tagged_fields }
+}
+random_structs! { update_features_response:
+    UpdateFeaturesResponse { throttle_time_ms, error_code, error_message, results, unknown_tagged_fields }
+    UpdatableFeatureResult { feature, error_code, error_message, unknown_tagged_fields }
+}
+random_structs! { describe_producers_request:
+    DescribeProducersRequest { topics, unknown_tagged_fields }
+    TopicRequest { name, partition_indexes, unknown_tagged_fields }
+}
+random_structs! { describe_producers_response:
+    DescribeProducersResponse { throttle_time_ms, topics, unknown_tagged_fields }
+    PartitionResponse { partition_index, error_code, error_message, active_producers, unknown_tagged_fields }
+    ProducerState { producer_id, producer_epoch, last_sequence, last_timestamp, coordinator_epoch, current_txn_start_offset, unknown_tagged_fields }
+    TopicResponse { name, partitions, unknown_tagged_fields }
+}

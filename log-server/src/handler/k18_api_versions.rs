@@ -6,15 +6,20 @@
 //! - Only APIs with a handler are advertised.
 //! - Client software name and version (KIP-511, v3 and later) must match `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`;
 //!   anything else is INVALID_REQUEST. They are kept for the logs.
-//! - No features are advertised: transactions and the new group protocol are not served.
+//! - Features (KIP-584) come with version 3: those that are in force. Of what is supported, a range that begins at 0
+//!   is told from version 4 on only, because older Java clients fail on it (KAFKA-17011).
 
 use std::sync::Arc;
 
-use log_core::wire::messages::api_versions_response::ApiVersion;
+use log_core::wire::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use log_core::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use log_core::wire::{ApiKey, ErrorCode, RequestHeader, ResponseHeader, encode_response, message};
 
+use super::features::{self, features};
 use super::{Context, Frame, HANDLED, Refusal, Request};
+
+/// The first version whose clients understand a supported range that begins at 0.
+const ZERO_MINIMUM_SINCE: i16 = 4;
 
 /// The longest software name or version that is kept.
 const SOFTWARE_BYTES_MAX: usize = 128;
@@ -33,7 +38,32 @@ pub async fn handle(
         // Set once: a client that asks again on the same connection is the same client.
         let _ = request.connection.software.set((name.to_string(), version.to_string()));
     }
-    message!(ApiVersionsResponse { api_keys: HANDLED.iter().copied().map(row).collect() })
+    let mut response = message!(ApiVersionsResponse { api_keys: HANDLED.iter().copied().map(row).collect() });
+    if request.version() >= 3 {
+        tell_features(&mut response, request.version());
+    }
+    response
+}
+
+fn tell_features(response: &mut ApiVersionsResponse, version: i16) {
+    let told = features().iter().filter(|feature| feature.min > 0 || version >= ZERO_MINIMUM_SINCE);
+    let supported = told.map(|feature| {
+        message!(SupportedFeatureKey {
+            name: feature.name.into(),
+            min_version: feature.min,
+            max_version: feature.level,
+        })
+    });
+    let finalized = features().iter().map(|feature| {
+        message!(FinalizedFeatureKey {
+            name: feature.name.into(),
+            min_version_level: feature.level,
+            max_version_level: feature.level,
+        })
+    });
+    response.supported_features = supported.collect();
+    response.finalized_features = finalized.collect();
+    response.finalized_features_epoch = features::EPOCH;
 }
 
 /// The answer to an ApiVersions request whose version is not served, as a whole frame.

@@ -17,6 +17,7 @@ mod broker_entries;
 mod config_resource;
 mod context;
 mod failure;
+mod features;
 mod request;
 
 mod group_errors;
@@ -40,14 +41,24 @@ mod k20_delete_topics;
 mod k21_delete_records;
 mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
+mod k29_describe_acls;
+mod k30_create_acls;
+mod k31_delete_acls;
 mod k32_describe_configs;
 mod k33_alter_configs;
 mod k35_describe_log_dirs;
 mod k37_create_partitions;
 mod k42_delete_groups;
+mod k43_elect_leaders;
 mod k44_incremental_alter_configs;
+mod k45_alter_partition_reassignments;
+mod k46_list_partition_reassignments;
 mod k47_offset_delete;
+mod k50_describe_user_scram_credentials;
+mod k55_describe_quorum;
+mod k57_update_features;
 mod k60_describe_cluster;
+mod k61_describe_producers;
 mod k75_describe_topic_partitions;
 
 pub(crate) use k18_api_versions::unsupported_version;
@@ -118,14 +129,24 @@ dispatch_table! {
     now DeleteRecords => k21_delete_records;
     now InitProducerId => k22_init_producer_id;
     now OffsetForLeaderEpoch => k23_offset_for_leader_epoch;
+    now DescribeAcls => k29_describe_acls;
+    now CreateAcls => k30_create_acls;
+    now DeleteAcls => k31_delete_acls;
     now DescribeConfigs => k32_describe_configs;
     now AlterConfigs => k33_alter_configs;
     now DescribeLogDirs => k35_describe_log_dirs;
     now CreatePartitions => k37_create_partitions;
     now DeleteGroups => k42_delete_groups;
+    now ElectLeaders => k43_elect_leaders;
     now IncrementalAlterConfigs => k44_incremental_alter_configs;
+    now AlterPartitionReassignments => k45_alter_partition_reassignments;
+    now ListPartitionReassignments => k46_list_partition_reassignments;
     now OffsetDelete => k47_offset_delete;
+    now DescribeUserScramCredentials => k50_describe_user_scram_credentials;
+    now DescribeQuorum => k55_describe_quorum;
+    now UpdateFeatures => k57_update_features;
     now DescribeCluster => k60_describe_cluster;
+    now DescribeProducers => k61_describe_producers;
     now DescribeTopicPartitions => k75_describe_topic_partitions;
 }
 
