@@ -157,6 +157,13 @@ async fn a_data_directory_is_shown_and_damage_is_found() {
     let records = run("dump t-0 --records").1;
     assert!(records.contains("\"one\"") && records.contains("\"two\""), "{records}");
 
+    // What a power cut leaves of a partition that was being created.
+    std::fs::create_dir(dir.join("topics/u-0")).unwrap();
+    std::fs::write(dir.join("topics/u-0/partition.json.tmp"), "").unwrap();
+    let (code, found) = run("verify");
+    assert_eq!(code, Some(0), "{found}");
+    assert!(found.contains("repairable: topics/u-0: empty"), "{found}");
+
     let segment = dir.join("topics/t-0/00000000000000000000.log");
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[70] ^= 1;

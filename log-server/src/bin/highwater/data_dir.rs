@@ -9,6 +9,8 @@ use log_core::storage::{MmapStorage, Storage, WriteMode};
 
 /// Where partitions lie within a data directory.
 const TOPICS_DIR: &str = "topics";
+/// The end of a file's name until it has all of its content.
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Which data directory.
 #[derive(Args)]
@@ -61,6 +63,13 @@ impl Opened {
     /// The directory of a partition, relative to the data directory.
     pub fn path(&self, partition: &str) -> String {
         format!("{TOPICS_DIR}/{partition}")
+    }
+
+    /// Whether a partition's directory holds nothing yet: what it is gets written first, so a crash has
+    /// interrupted its creation, which nobody was told of.
+    pub fn is_unfinished(&self, partition: &str) -> std::io::Result<bool> {
+        let names = self.storage.list_dir(&self.path(partition))?;
+        Ok(names.iter().all(|name| name.ends_with(TEMPORARY_SUFFIX)))
     }
 
     /// What a partition's directory says it is.

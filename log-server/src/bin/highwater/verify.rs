@@ -62,6 +62,14 @@ impl Verify {
         let started = Instant::now();
         let mut totals = Totals::default();
         for partition in opened.partitions.iter().filter(|name| self.is_wanted(name)) {
+            let failed = |error| format!("cannot read partition {partition}: {error}");
+            if opened.is_unfinished(partition).map_err(failed)? {
+                let what =
+                    "empty: its creation was interrupted, and the next start takes no notice of it".into();
+                let (severity, file) = (Severity::Repairable, opened.path(partition));
+                self.report(&mut totals, &Finding { severity, file, position: None, offsets: None, what });
+                continue;
+            }
             if let Err(what) = opened.partition_identity(partition) {
                 let file = format!("{}/partition.json", opened.path(partition));
                 self.report(
@@ -70,8 +78,7 @@ impl Verify {
                 );
             }
             let inspection = inspect(Arc::clone(&opened.storage), &opened.path(partition), &mut |_, _, _| {});
-            let inspection =
-                inspection.map_err(|error| format!("cannot read partition {partition}: {error}"))?;
+            let inspection = inspection.map_err(failed)?;
             totals.partitions += 1;
             for segment in &inspection.segments {
                 totals.segments += 1;
