@@ -1,0 +1,145 @@
+"""A disk that answers EIO: the broker goes offline, promises nothing more, and has kept what it promised."""
+
+import random
+import shutil
+import time
+from pathlib import Path
+
+import requests
+from confluent_kafka import Producer
+
+from . import mounts
+from .disk import LoggedDisk, format_image
+from .ledger import Ledger, value
+from .state import FAIL_FLUSHES, FAIL_WRITES, FOR_EVER
+from .survey import Unreadable, survey
+from .workload import Life
+
+FLUSHES_BEFORE = 150
+OFFLINE_TIMEOUT_S = 60
+KINDS = {"writes": FAIL_WRITES, "flushes": FAIL_FLUSHES, "writes and flushes": FAIL_WRITES | FAIL_FLUSHES}
+
+
+def run(seed: int, lives: int, say=print) -> list[str]:
+    """Runs lives that end by EIO; what is wrong with them."""
+    findings = []
+    for number in range(1, lives + 1):
+        rng = random.Random(f"{seed}/faults/{number}")
+        directory = mounts.work_directory()
+        try:
+            wrong = _life(number, rng, directory, say)
+        finally:
+            shutil.rmtree(directory)
+        findings += [f"life {number} of seed {seed}: {what}" for what in wrong]
+    return findings
+
+
+def _life(number: int, rng: random.Random, directory: Path, say) -> list[str]:
+    format_image(directory / "image", "ext4")
+    disk = LoggedDisk(directory, directory / "image", directory / "journal")
+    life = Life(number, rng, disk, Ledger(), directory / "broker")
+    kinds, count, remount = rng.choice(list(KINDS)), rng.choice([1, 2, FOR_EVER]), rng.random() < 0.7
+    try:
+        life.run(FLUSHES_BEFORE)
+        life.settle()
+        disk.state.fail(KINDS[kinds], rng.randrange(40), count)
+        acknowledged = produce_until_refused(life)
+        died = not life.broker.is_running()
+        wrong = [] if died else _offline(life)
+        disk.state.heal()
+        if not died:
+            wrong += _acknowledged_too_late(life)
+        faults = disk.state.faults()
+        say(f"life {number}: EIO for {kinds} ({faults} times), {acknowledged} acknowledged meanwhile, "
+            f"{'died' if died else 'offline'}, {'mounted anew' if remount else 'started anew'}")  # fmt: skip
+        return wrong + _after_restart(life, remount)
+    except (AssertionError, Unreadable) as error:
+        return [f"{error}\n{life.broker.log_tail(30)}"]
+    finally:
+        life.end()
+        disk.close()
+
+
+def produce_until_refused(life: Life) -> int:
+    """One record after the other to each partition, until each has refused one; how many were acknowledged.
+
+    There are no retries: after a refusal nobody knows where the next record goes, so the partition gets none.
+    """
+    producer = Producer({"bootstrap.servers": life.broker.bootstrap, "acks": "all", "retries": 0, "linger.ms": 0,
+                         "message.timeout.ms": 15_000, "log_level": 0})  # fmt: skip
+    left, acknowledged = dict(life.ends), 0
+
+    def send(name: str, partition: int, number: int) -> None:
+        author = life.authors[name]
+
+        def delivered(error, message) -> None:
+            nonlocal acknowledged
+            del left[(name, partition)]
+            if error is None:
+                assert message.offset() == number, f"{name}-{partition}: {number} went to offset {message.offset()}"
+                life.ledger.record_known(name, partition, number, author, life.position)
+                acknowledged += 1
+                left[(name, partition)] = number + 1
+                sendable.append((name, partition))
+
+        producer.produce(name, value(author, name, partition, number), partition=partition, on_delivery=delivered)
+
+    sendable = list(left)
+    deadline = time.monotonic() + OFFLINE_TIMEOUT_S
+    while left and life.broker.is_running():
+        while sendable:
+            place = sendable.pop()
+            send(*place, left[place])
+        producer.poll(0.05)
+        assert time.monotonic() < deadline, f"after {life.disk.state.faults()} EIO, {list(left)} still take records"
+    producer.purge()
+    return acknowledged
+
+
+def _offline(life: Life) -> list[str]:
+    """Whether the broker says that it is offline, and why."""
+    ready = requests.get(f"{life.broker.http}/readyz", timeout=10)
+    if ready.status_code == 503 and "offline" in ready.text:
+        return []
+    return [f"records are refused, and /readyz says {ready.status_code} {ready.text[:200]!r}"]
+
+
+def _acknowledged_too_late(life: Life) -> list[str]:
+    """The disk is well again, and nothing of what it says may be believed."""
+    producer = Producer({"bootstrap.servers": life.broker.bootstrap, "acks": "all", "retries": 0, "linger.ms": 0,
+                         "message.timeout.ms": 15_000, "log_level": 0})  # fmt: skip
+    wrong = []
+
+    def delivered(error, message) -> None:
+        if error is None:
+            wrong.append(f"{message.topic()}-{message.partition()} acknowledges {message.offset()} after a failed sync")
+
+    for name, partition in life.ends:
+        producer.produce(name, b"too late", partition=partition, on_delivery=delivered)
+    if producer.flush(30) != 0:
+        wrong.append("records are neither taken nor refused")
+    return wrong
+
+
+def _after_restart(life: Life, remount: bool) -> list[str]:
+    """What a new process makes of it: on what the caches hold, or on what the disk holds."""
+    if life.broker.is_running() and life.rng.random() < 0.5:
+        life.broker.stop()
+    else:
+        life.broker.kill()
+    if remount:
+        life.disk.unmount()
+        life.disk.mount()
+    elif not _is_writable(life.disk.mount_point):
+        return []
+    life.broker.start()
+    return life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
+
+
+def _is_writable(directory: Path) -> bool:
+    """Whether the filesystem has not gone read-only, as ext4 does when its journal fails: no start without a mount."""
+    try:
+        (directory / "probe").write_bytes(b"")
+    except OSError:
+        return False
+    return True

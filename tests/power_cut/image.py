@@ -1,0 +1,71 @@
+"""The images that a power cut could have left: all that was flushed, and any part of what was in flight."""
+
+import os
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+from . import mounts
+from .journal import Span, Write
+
+SECTOR, PAGE = 512, 4096
+# ext4 takes a write of its superblock for atomic: torn, the filesystem cannot be mounted, nor mended by `e2fsck -p`.
+# So whatever touches the first block of the disk arrives whole or not at all.
+SUPERBLOCK_END = 4096
+
+
+class Piece(NamedTuple):
+    """Bytes in flight that made it to the disk."""
+
+    offset: int
+    data: bytes
+
+
+class DurableImage:
+    """The disk with exactly what had been flushed; it moves on from flush to flush."""
+
+    def __init__(self, path: Path, formatted: Path):
+        mounts.copy_sparse(formatted, path)
+        self.path = path
+
+    def flush(self, span: Span) -> None:
+        """What was in flight has become durable."""
+        with self.path.open("r+b") as file:
+            for write in span.writes:
+                os.pwrite(file.fileno(), write.data, write.offset)
+
+    def cut(self, target: Path, arrived: list[Piece]) -> None:
+        """Writes an image of a cut: what is durable, and what else has arrived."""
+        mounts.copy_sparse(self.path, target)
+        with target.open("r+b") as file:
+            for piece in arrived:
+                os.pwrite(file.fileno(), piece.data, piece.offset)
+
+
+def some_of(writes: list[Write], rng: random.Random) -> list[Piece]:
+    """A part of what was in flight, as a disk with a cache may leave it: whole writes dropped, others torn.
+
+    Writes keep their order, so the later of two that overlap wins if both arrive; if it does not, the disk looks as if
+    they had been reordered.
+    """
+    way = rng.choice(["few are lost", "few arrive", "half", "torn", "one torn"])
+    pieces = []
+    torn = rng.randrange(len(writes)) if writes else 0
+    for index, write in enumerate(writes):
+        if way == "torn" or (way == "one torn" and index == torn):
+            pieces += _torn(write, rng)
+        elif rng.random() < {"few are lost": 0.9, "few arrive": 0.1, "half": 0.5, "one torn": 0.5}[way]:
+            pieces.append(Piece(write.offset, write.data))
+    return pieces
+
+
+def _torn(write: Write, rng: random.Random) -> list[Piece]:
+    size = rng.choice([SECTOR, PAGE])
+    if write.offset < SUPERBLOCK_END:
+        size = len(write.data)
+    share = rng.random()
+    return [
+        Piece(write.offset + at, write.data[at : at + size])
+        for at in range(0, len(write.data), size)
+        if rng.random() < share
+    ]

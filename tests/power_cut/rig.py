@@ -1,0 +1,128 @@
+"""Lives of a broker, one power cut after the other, and every image that each cut could have left."""
+
+import pickle
+import random
+import shutil
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Callable
+
+from harness.broker import end_with_parent
+
+from . import mounts
+from .cut import Cut, check_share
+from .disk import LoggedDisk, format_image
+from .image import DurableImage, some_of
+from .journal import spans
+from .ledger import Ledger
+from .proof import unnoticed_losses
+from .workload import Life
+
+WORKERS = 2
+# Lives on one disk, before the next one is formatted.
+LIVES_A_DISK = 4
+
+
+@dataclass
+class Totals:
+    """What a run has come to."""
+
+    lives: int = 0
+    flushes: int = 0
+    images: int = 0
+    steps: dict[str, int] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+
+
+class Rig:
+    """Runs lives, and checks the images of each before the next. All but the timing follows from the seed."""
+
+    def __init__(self, seed: int, filesystem: str, say: Callable[[str], None]):
+        self.seed = seed
+        self.filesystem = filesystem
+        self.totals = Totals()
+        self._say = say
+        self._directory = mounts.work_directory()
+        self._pool = ProcessPoolExecutor(WORKERS, get_context("spawn"), end_with_parent)
+
+    def run(self, lives: int | None, minutes: float, flushes: int) -> Totals:
+        """Runs so many lives, or if that is None as many as begin within the time. Stops at a finding."""
+        began, cut = time.monotonic(), None
+        while not self.totals.findings:
+            number = self.totals.lives + 1
+            if number > lives if lives is not None else time.monotonic() - began >= minutes * 60:
+                break
+            cut = self._live(number, cut if (number - 1) % LIVES_A_DISK else None, flushes)
+            self._check(number, cut)
+        return self.totals
+
+    def prove(self, flushes: int, images: int) -> Totals:
+        """One life, and images of it on a disk that lost a flush: each has to be a finding."""
+        cut = self._live(1, None, flushes)
+        tried, unnoticed = unnoticed_losses(cut, self._directory / "proof", images)
+        self.totals.images = tried
+        self.totals.findings += unnoticed
+        self._say(f"{tried} images lack an acknowledged record, {tried - len(unnoticed)} of them are found out")
+        return self.totals
+
+    def close(self) -> None:
+        """Removes everything."""
+        self._pool.shutdown(cancel_futures=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _live(self, number: int, previous: Cut | None, flushes: int) -> Cut:
+        """Lives until the disk has seen so many flushes, on a new disk or on what a cut in the life before has left."""
+        rng = random.Random(f"{self.seed}/{number}")
+        directory = self._directory / f"life-{number}"
+        directory.mkdir()
+        cut = Cut.of(f"{self.seed}/{number}", directory)
+        if previous is None:
+            format_image(cut.image, self.filesystem)
+            ledger = Ledger()
+        else:
+            ledger = _cut_somewhere(previous, cut.image, rng)
+            shutil.rmtree(previous.image.parent)
+        disk = LoggedDisk(directory, cut.image, cut.journal, self.filesystem)
+        life = Life(number, rng, disk, ledger, directory / "broker")
+        try:
+            life.run(flushes)
+        except Exception as error:
+            self.totals.findings.append(f"life {number}: {error!r}\n{life.broker.log_tail(30)}")
+        finally:
+            life.end()
+            disk.close()
+        cut.ledger_file.write_bytes(pickle.dumps(life.ledger))
+        self.totals.lives += 1
+        self.totals.flushes += disk.state.flushes()
+        for step, count in life.steps.items():
+            self.totals.steps[step] = self.totals.steps.get(step, 0) + count
+        return cut
+
+    def _check(self, number: int, cut: Cut) -> None:
+        began = time.monotonic()
+        results = [
+            self._pool.submit(check_share, cut, self._directory / f"worker-{share}", share, WORKERS)
+            for share in range(WORKERS)
+        ]
+        findings = [finding for result in results for finding in result.result()]
+        images = len(cut.names())
+        self.totals.images += images
+        self.totals.findings += findings
+        self._say(f"life {number}: {images} images in {time.monotonic() - began:.0f} s, {len(findings)} findings")
+        if self.totals.findings:
+            self._say(f"to look at it again: tests/power_cut/run --again {cut.keep()}")
+
+
+def _cut_somewhere(previous: Cut, target: Path, rng: random.Random) -> Ledger:
+    """The disk and the promises that a life begins with: those of some cut late in the one before."""
+    there = list(spans(previous.journal))
+    chosen = rng.randrange(len(there) * 3 // 4, len(there))
+    durable = DurableImage(target.with_name("durable"), previous.image)
+    for span in there[:chosen]:
+        durable.flush(span)
+    durable.cut(target, some_of(there[chosen].writes, rng))
+    durable.path.unlink()
+    return previous.ledger().carried_over(there[chosen].end)
