@@ -7,11 +7,12 @@ takes the room. Mounting needs root.
 import errno
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import requests
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from harness.admin import create_topic
 from harness.broker import Broker, wait_until
@@ -190,3 +191,112 @@ def test_start_on_a_full_disk(disk, start_broker, topic):
     assert broker.stop() == 0
     broker.start()
     stream.check(read_all(broker.bootstrap, stream))
+
+
+def timed_batches(broker: Broker, topic: str, ages_hours: list[float]) -> None:
+    """Sends a message of 100 kB for each age, with the time of that long ago."""
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "acks": "all", "linger.ms": 0, **PERSISTENT})
+    errors = []
+    for age in ages_hours:
+        sent_ms = int((time.time() - age * 3600) * 1000)
+        producer.produce(topic, os.urandom(MESSAGE_BYTES), timestamp=sent_ms, on_delivery=lambda e, _: errors.append(e))
+        assert producer.flush(60) == 0
+    assert errors == [None] * len(ages_hours)
+
+
+def test_commits_go_on_when_others_have_filled_the_disk(disk, start_broker, topic):
+    """Not a block is left, and none of it was Highwater's doing: commits go on all the same."""
+    broker = start_broker(data_dir=disk.path / "data")
+    create_topic(broker.bootstrap, topic)
+    first = Stream(broker.bootstrap, topic, idempotent=False)
+    for _ in range(10):
+        first.send()
+    first.flush()
+    reader = Reader(broker.bootstrap, topic)
+    reader.read_to([10])
+    reader.commit([1])
+    # The room that is kept for commits is made within a second or two of the topic that holds them.
+    time.sleep(3)
+    disk.fill()
+    assert disk.free_bytes() < MIB
+    wait_until(lambda: metric(broker, "highwater_disk_full") == 1, "the metric says so")
+    for number in range(2000):
+        reader.commit([number % 10 + 1])
+    reader.commit([7])
+    assert reader.committed() == [7]
+    refused = Stream(broker.bootstrap, topic, idempotent=False, retries=0)
+    refused.send()
+    refused.producer.flush(60)
+    assert [error.code() for error in refused.errors] == [KafkaError.KAFKA_STORAGE_ERROR]
+
+    disk.give_back()
+    freed = time.monotonic()
+    again = Stream(broker.bootstrap, topic, idempotent=False)
+    again.send()
+    again.flush()
+    assert time.monotonic() - freed < 5, "produce resumes within five seconds of space"
+    broker.kill()
+    broker.start()
+    assert reader.committed() == [7]
+    reader.close()
+
+
+def test_old_segments_go_before_their_time(disk, start_broker):
+    """Below the soft limit the alarm is on, and what would have expired next goes, no more than is needed."""
+    disk.ballast.unlink()
+    broker = start_broker(
+        {
+            "disk_free_soft_bytes": 100 * MIB,
+            "disk_free_hard_bytes": 16 * MIB,
+            "space_retention_floor_ms": 3_600_000,
+            "group_reserve_bytes": 0,
+        },
+        data_dir=disk.path / "data",
+    )
+    hour_ms = 3_600_000
+    segment = {"segment.bytes": str(4 * MIB), "segment.ms": str(1000 * hour_ms)}
+    kept = {**segment, "retention.ms": "-1"}
+    topics = {
+        "soon": {**segment, "retention.ms": str(60 * hour_ms)},
+        "later": {**segment, "retention.ms": str(1000 * hour_ms)},
+        "unlimited": {**kept, "retention.bytes": "-1"},
+        "by-size": {**kept, "retention.bytes": str(1 << 40)},
+    }
+    for name, config in topics.items():
+        create_topic(broker.bootstrap, name, config=config)
+    per_topic = 130
+
+    def starts() -> dict[str, int]:
+        client = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "starts"})
+        lows = {name: client.get_watermark_offsets(TopicPartition(name, 0), timeout=30)[0] for name in topics}
+        client.close()
+        return lows
+
+    # The first consumer has the topic of the groups made, which takes room too.
+    assert starts() == dict.fromkeys(topics, 0)
+    for name in topics:
+        timed_batches(broker, name, [50.0] * (per_topic - 1) + [0.0])
+    assert metric(broker, "highwater_disk_low") == 0 and starts() == dict.fromkeys(topics, 0)
+
+    # Less than is missing than all old segments of the topic that expires first have.
+    taken = disk.free_bytes() - 100 * MIB + 6 * MIB
+    with (disk.path / "foreign").open("wb") as foreign:
+        os.posix_fallocate(foreign.fileno(), 0, taken)
+    wait_until(lambda: metric(broker, "highwater_space_deleted_segments_total") > 0, "segments go")
+    wait_until(lambda: metric(broker, "highwater_disk_low") == 0, "the alarm is off")
+    assert disk.free_bytes() >= 100 * MIB
+    lows = starts()
+    assert lows["soon"] > 0 and lows["later"] == lows["unlimited"] == lows["by-size"] == 0
+    assert metric(broker, "highwater_space_deleted_segments_total") == 2, "6 MiB are two segments"
+
+    # More than may be deleted: the alarm stays on, and what nobody limited in time stays whole.
+    with (disk.path / "foreign").open("r+b") as foreign:
+        os.posix_fallocate(foreign.fileno(), 0, taken + 40 * MIB)
+    wait_until(lambda: starts()["later"] > 0, "the other topic's segments go next")
+    wait_until(lambda: metric(broker, "highwater_disk_low") == 1, "the alarm is on")
+    lows = starts()
+    assert lows["unlimited"] == lows["by-size"] == 0
+    assert 0 < lows["soon"] < per_topic and 0 < lows["later"] < per_topic, "the active segments stay"
+    assert metric(broker, "highwater_disk_full") == 0
+    (disk.path / "foreign").unlink()
+    wait_until(lambda: metric(broker, "highwater_disk_low") == 0, "the alarm is off")

@@ -110,11 +110,18 @@ settings! {
     checkpoint_interval_ms: u64 = 100;
     /// Milliseconds between two passes of retention and other housekeeping [default: 10000]
     housekeeping_interval_ms: u64 = 10 * SECOND_MS;
-    /// Free bytes below which an alarm is raised; 0 takes twice the hard limit [default: 0]
+    /// Free bytes below which an alarm is raised and old segments may go before their time; 0 takes twice the hard
+    /// limit [default: 0]
     disk_free_soft_bytes: u64 = 0;
     /// Free bytes below which produce is answered with a retriable error; 0 takes the larger of 5 % of the disk and
     /// 32 MiB, the two allocation steps that a log may need before it notices [default: 0]
     disk_free_hard_bytes: u64 = 0;
+    /// Milliseconds for which a record is kept even if the disk fills up, of a topic with a retention.ms that is
+    /// longer; -1 deletes nothing before its time [default: 86400000]
+    space_retention_floor_ms: i64 = DAY_MS as i64;
+    /// Bytes that each partition with committed offsets has allocated ahead, for commits when the disk has not a block
+    /// left [default: 1048576]
+    group_reserve_bytes: u64 = MIB;
     /// Milliseconds within which all sealed segments are read and checked, again and again; 0 for never
     /// [default: 604800000]
     scrub_period_ms: u64 = 7 * DAY_MS;

@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::BrokerConfig;
 use crate::metrics::Metrics;
-use crate::partition::{Partition, Registry};
+use crate::partition::{LEADER_EPOCH, Partition, Registry};
+use crate::pressure;
 use crate::space::Space;
+use crate::topic::name;
 
 /// How often free space is looked at. A full disk is noticed, and its end too, within twice this.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,31 +51,56 @@ impl Housekeeping {
                 _ = space.tick() => false,
             };
             let work = housekeeping.clone();
-            let done = tokio::task::spawn_blocking(move || {
-                work.look_at_space();
-                if full_pass {
-                    work.look_after_partitions();
-                }
-            });
+            let done = tokio::task::spawn_blocking(move || work.look_after_all(full_pass));
             if let Err(error) = done.await {
                 tracing::error!(%error, "housekeeping failed; it goes on at the next turn");
             }
         }
     }
 
-    fn look_at_space(&self) {
-        let total = match total_bytes(&self.config.data_dir) {
-            Ok(total) => total,
-            Err(error) => return tracing::warn!(%error, "cannot tell the disk's size"),
-        };
-        if let Err(error) = self.space.check(self.storage.as_ref(), total) {
-            tracing::warn!(%error, "cannot tell the disk's free space");
+    fn look_after_all(&self, full_pass: bool) {
+        let missing_bytes = self.look_at_space();
+        if full_pass || missing_bytes > 0 {
+            self.look_after_partitions();
+        }
+        if missing_bytes > 0 {
+            // What has expired is gone by now. Perhaps that was enough.
+            let missing_bytes = self.look_at_space();
+            let (partitions, floor_ms) = (&self.partitions, self.config.space_retention_floor_ms);
+            if missing_bytes > 0
+                && pressure::relieve(partitions, &self.metrics, missing_bytes, floor_ms, now_ms()) > 0
+            {
+                self.look_at_space();
+            }
+        }
+        self.allocate_for_commits();
+    }
+
+    /// Measures the disk and opens or shuts the gate. Answers how many bytes are missing to the soft limit.
+    fn look_at_space(&self) -> u64 {
+        let missing = total_bytes(&self.config.data_dir)
+            .and_then(|total_bytes| self.space.check(self.storage.as_ref(), total_bytes));
+        missing.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot tell how much room the disk has");
+            0
+        })
+    }
+
+    /// Keeps blocks ahead of the ends of the logs that offsets are committed to, so that commits go on when others have
+    /// filled the disk.
+    fn allocate_for_commits(&self) {
+        let Some(partitions) = self.partitions.topic(name::CONSUMER_OFFSETS) else { return };
+        for partition in partitions.iter() {
+            if let Err(error) = partition.log().make_room_ahead(self.config.group_reserve_bytes, LEADER_EPOCH)
+            {
+                tracing::debug!(?partition, %error, "no room ahead for commits; what there is goes on being used");
+            }
         }
     }
 
     fn look_after_partitions(&self) {
         let partitions = self.partitions.all();
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let now_ms = now_ms();
         let mut bytes = 0;
         for partition in &partitions {
             if let Err(error) = self.look_after(partition, now_ms) {
@@ -105,6 +132,10 @@ impl Housekeeping {
         }
         rolled.map(drop)
     }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// The size of the file system that holds `path`, in bytes.

@@ -34,6 +34,8 @@ pub mod net;
 #[cfg(feature = "broker")]
 pub mod partition;
 #[cfg(feature = "broker")]
+pub mod pressure;
+#[cfg(feature = "broker")]
 pub mod producer_ids;
 #[cfg(feature = "broker")]
 pub mod runtime;

@@ -63,6 +63,12 @@ pub struct Metrics {
     pub partitions: Gauge,
     /// Free bytes of the data directory's filesystem, as of the last housekeeping.
     pub disk_free_bytes: Gauge,
+    /// 1 while free space is below the soft limit.
+    pub disk_low: Gauge,
+    /// Segments deleted before their retention was over, for want of space.
+    pub space_deleted_segments: Counter,
+    /// Bytes of them.
+    pub space_deleted_bytes: Counter,
     /// 1 while free space is below the hard limit and produce is refused.
     pub disk_full: Gauge,
     /// 1 while the log directory is offline after a failed sync.
@@ -144,6 +150,17 @@ impl Metrics {
             log_bytes: register!("log_bytes", "Bytes of all logs", Gauge::default()),
             partitions: register!("partitions", "Partitions", Gauge::default()),
             disk_free_bytes: register!("disk_free_bytes", "Free bytes of the disk", Gauge::default()),
+            disk_low: register!("disk_low", "1 while the disk is filling up", Gauge::default()),
+            space_deleted_segments: register!(
+                "space_deleted_segments",
+                "Segments deleted before their retention was over, for want of space",
+                Counter::default()
+            ),
+            space_deleted_bytes: register!(
+                "space_deleted_bytes",
+                "Bytes deleted before their retention was over, for want of space",
+                Counter::default()
+            ),
             disk_full: register!(
                 "disk_full",
                 "1 while produce is refused for want of space",

@@ -1,6 +1,7 @@
 //! How much room the disk has left, and what follows from it (R12).
 //!
-//! Below the soft limit the log says so. Below the hard limit produce is answered with a retriable error while fetch
+//! Below the soft limit the log and the metrics say so, and old segments may go before their time
+//! ([`pressure`](crate::pressure)). Below the hard limit produce is answered with a retriable error while fetch
 //! and commits go on, because a log that runs into the last block can neither roll a segment nor write a checkpoint.
 //! Retention runs all the while; when there is room again produce resumes by itself. Between two looks at the disk a
 //! fast producer may go past the hard limit; the log itself holds it at half of that.
@@ -61,11 +62,12 @@ impl Space {
         }
     }
 
-    /// Looks at the disk, `total_bytes` large, and opens or shuts the gate.
+    /// Looks at the disk, `total_bytes` large, and opens or shuts the gate. Answers how many bytes are missing to the
+    /// soft limit.
     ///
     /// # Errors
     /// The file system does not say; the gate stays as it is.
-    pub fn check(&self, storage: &dyn Storage, total_bytes: u64) -> io::Result<()> {
+    pub fn check(&self, storage: &dyn Storage, total_bytes: u64) -> io::Result<u64> {
         let free = storage.free_bytes()?;
         self.metrics.disk_free_bytes.set(i64::try_from(free).unwrap_or(i64::MAX));
         let hard = match self.config.disk_free_hard_bytes {
@@ -80,10 +82,19 @@ impl Space {
         let exhausted = free < hard;
         self.set(exhausted, || format!("{free} bytes are free, the hard limit is {hard}"));
         let low = free < soft;
-        if self.low.swap(low, Ordering::Relaxed) != low && low && !exhausted {
-            tracing::warn!(free, soft, hard, "the disk is filling up; produce stops at the hard limit");
+        if self.low.swap(low, Ordering::Relaxed) != low {
+            self.metrics.disk_low.set(i64::from(low));
+            match low {
+                true => tracing::warn!(
+                    free,
+                    soft,
+                    hard,
+                    "the disk is filling up; produce stops at the hard limit"
+                ),
+                false => tracing::info!(free, soft, "the disk has enough room again"),
+            }
         }
-        Ok(())
+        Ok(soft.saturating_sub(free))
     }
 }
 
@@ -97,9 +108,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let storage = MmapStorage::open(dir.path(), WriteMode::Mapped).unwrap();
         let config = |hard| Arc::new(BrokerConfig { disk_free_hard_bytes: hard, ..BrokerConfig::default() });
-        let space = Space::new(config(u64::MAX), Arc::default(), Arc::default());
-        space.check(&storage, 0).unwrap();
+        let metrics = Arc::<Metrics>::default();
+        let space = Space::new(config(u64::MAX), metrics.clone(), Arc::default());
+        assert!(space.check(&storage, 0).unwrap() > 0);
         assert!(space.is_exhausted());
+        assert_eq!((metrics.disk_full.get(), metrics.disk_low.get()), (1, 1));
         let space = Space::new(config(1), Arc::default(), Arc::default());
         assert!(space.note_failure(&io::Error::from(io::ErrorKind::StorageFull)));
         assert!(space.is_exhausted());

@@ -116,6 +116,11 @@ fn spare(storage: &dyn Storage, needed: u64, wanted: u64, reserve: u64) -> io::R
     Ok(wanted.min(spare))
 }
 
+/// Where blocks end of which `ahead` bytes lie past `position`, within what is mapped.
+pub(super) fn end_of_blocks(position: u64, ahead: u64, reserved_bytes: u64) -> u64 {
+    position.saturating_add(ahead).next_multiple_of(4096).min(reserved_bytes)
+}
+
 /// The address range to map for an active segment.
 pub(super) fn reserve_bytes(segment_bytes: u64) -> u64 {
     segment_bytes.max(RESERVE_BYTES_MIN)
@@ -236,7 +241,7 @@ impl PartitionLog {
     }
 
     /// Notes a new leader epoch, durably, before the first batch that bears it.
-    fn begin_epoch(&mut self, leader_epoch: i32) -> Result<(), AppendError> {
+    pub(super) fn begin_epoch(&mut self, leader_epoch: i32) -> Result<(), AppendError> {
         let current = self.shared.epochs.load();
         if leader_epoch < 0 || current.latest() >= Some(leader_epoch) {
             return Ok(());
@@ -300,10 +305,24 @@ impl PartitionLog {
         }
         let reserve = if batch.is_internal() { 0 } else { self.health.reserve_bytes() };
         if !empty && self.is_full_for(batch, size) {
-            self.roll(size, reserve)?;
+            match self.roll(size, reserve) {
+                // The broker's own records go on where they have blocks already: committed offsets are
+                // not to wait for a disk that others have filled.
+                Err(AppendError::Storage(error))
+                    if is_exhaustion(&error) && batch.is_internal() && self.has_blocks_for(batch, size) => {}
+                rolled => rolled?,
+            }
         }
         self.tail.allocate(&*self.dir.storage, self.bounds.log_end.position, size, reserve)?;
         Ok(())
+    }
+
+    /// Whether the batch fits into the blocks that are allocated, and into what a segment can hold.
+    fn has_blocks_for(&self, batch: &ProducedBatch, size: u64) -> bool {
+        let last_relative = self.bounds.watermarks.log_end() + i64::from(batch.last_offset_delta())
+            - self.tail.segment.base_offset();
+        self.bounds.log_end.position + size <= self.tail.file.allocated()
+            && last_relative <= i64::from(i32::MAX)
     }
 
     /// Whether the batch belongs into a new segment: for size, for age by the records' own time (the

@@ -18,6 +18,7 @@ mod offset_index;
 mod partition_log;
 #[cfg(test)]
 mod partition_log_tests;
+mod pressure;
 mod producer_snapshot;
 mod producer_state;
 mod quarantine;
@@ -49,6 +50,7 @@ pub use leader_epoch::{EpochStart, LeaderEpochs};
 pub use log_dir::{Discovery, LogDir, LogDirError, LogDirOptions};
 pub use offset_index::OffsetEntry;
 pub use partition_log::{PartitionLog, SegmentInfo};
+pub use pressure::OldSegment;
 pub use producer_state::{
     BATCHES_REMEMBERED, EXPIRATION_MS, PRODUCERS_MAX, ProducerBatch, ProducerState, ProducerStates,
     SequenceCheck, SequenceError, next_sequence,

@@ -121,7 +121,7 @@ impl PartitionLog {
     }
 
     /// Deletes the first `count` segments, none of them active.
-    fn delete_first(&mut self, count: usize) -> Result<Retained, AppendError> {
+    pub(super) fn delete_first(&mut self, count: usize) -> Result<Retained, AppendError> {
         let segments = self.shared.segments.load_full();
         let mut retained = Retained { log_start: self.bounds.watermarks.log_start(), ..Retained::default() };
         if count == 0 {
@@ -211,7 +211,7 @@ impl PartitionLog {
 }
 
 /// A segment that should have been deleted by its age cannot be read.
-fn unreadable(error: ReadError) -> AppendError {
+pub(super) fn unreadable(error: ReadError) -> AppendError {
     match error {
         ReadError::Corrupt(corruption) => AppendError::Corrupt(corruption),
         ReadError::Storage(error) => AppendError::Storage(io::Error::new(error.kind(), error)),
