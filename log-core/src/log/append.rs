@@ -185,17 +185,21 @@ impl PartitionLog {
     }
 
     /// Rolls to a new segment if the active one holds anything and its first batch was appended longer
-    /// ago than `segment.ms`, so that retention gets at the data of a partition that has fallen silent.
-    /// Answers whether it did.
+    /// ago than `segment.ms`, so that retention and compaction get at the data of a partition that has
+    /// fallen silent. What was appended before a restart counts as appended when this is first called.
+    /// Answers whether it rolled.
     ///
     /// # Errors
     /// Of the disk; the log goes on in the old segment.
     pub fn roll_if_due(&mut self, now_ms: i64) -> Result<bool, AppendError> {
         self.check_writable()?;
+        if self.bounds.log_end.position > 0 {
+            self.tail.first_append_ms.get_or_insert(now_ms);
+        }
         let due = self
             .tail
             .first_append_ms
-            .is_some_and(|first| now_ms.saturating_sub(first) > self.config.segment_ms);
+            .is_some_and(|first| now_ms.saturating_sub(first) > self.config.segment_ms_effective());
         if due {
             self.roll(0, 0)?;
         }
@@ -334,10 +338,9 @@ impl PartitionLog {
             - self.tail.segment.base_offset();
         end > self.config.segment_bytes_effective().min(self.tail.reserved_bytes)
             || last_relative > i64::from(i32::MAX)
-            || self
-                .tail
-                .first_timestamp
-                .is_some_and(|first| batch.max_timestamp().saturating_sub(first) > self.config.segment_ms)
+            || self.tail.first_timestamp.is_some_and(|first| {
+                batch.max_timestamp().saturating_sub(first) > self.config.segment_ms_effective()
+            })
     }
 }
 

@@ -29,6 +29,36 @@ pub struct LogConfig {
     pub compression_type: Option<Compression>,
     /// `index.interval.bytes`: the log bytes between two entries of the offset index.
     pub index_interval_bytes: u32,
+    /// `cleanup.policy`: what becomes of old records.
+    pub cleanup: CleanupPolicy,
+    /// `delete.retention.ms`: how long a tombstone outlives the pass that removed what it deletes.
+    pub delete_retention_ms: i64,
+    /// `min.compaction.lag.ms`: how old the newest record of a segment must be before it is compacted.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: how old a record may become before it is compacted in any case. A segment
+    /// is rolled after this time too.
+    pub max_compaction_lag_ms: i64,
+    /// `min.cleanable.dirty.ratio`: the part of the log that must not be compacted yet before a pass is
+    /// worth it, in millionths.
+    pub min_cleanable_dirty_millionths: u32,
+}
+
+/// `cleanup.policy`. At least one of the two is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Old segments go, by `retention.ms` and `retention.bytes`.
+    pub delete: bool,
+    /// Older records of a key go.
+    pub compact: bool,
+}
+
+impl CleanupPolicy {
+    /// `delete`.
+    pub const DELETE: CleanupPolicy = CleanupPolicy { delete: true, compact: false };
+    /// `compact`.
+    pub const COMPACT: CleanupPolicy = CleanupPolicy { delete: false, compact: true };
+    /// `compact,delete`.
+    pub const COMPACT_AND_DELETE: CleanupPolicy = CleanupPolicy { delete: true, compact: true };
 }
 
 impl LogConfig {
@@ -42,6 +72,12 @@ impl LogConfig {
     /// The segment size that is acted on: `segment_bytes`, held between the two bounds.
     pub(crate) fn segment_bytes_effective(&self) -> u64 {
         u64::from(self.segment_bytes.clamp(Self::SEGMENT_BYTES_MIN, Self::SEGMENT_BYTES_MAX))
+    }
+
+    /// The age that is acted on at which a segment is rolled: `segment_ms`, or the time within which a
+    /// record must be compacted, which an active segment never is.
+    pub(crate) fn segment_ms_effective(&self) -> i64 {
+        if self.cleanup.compact { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
     }
 }
 
@@ -59,6 +95,11 @@ impl Default for LogConfig {
             timestamp_after_max_ms: 60 * 60 * 1000,
             compression_type: None,
             index_interval_bytes: 4096,
+            cleanup: CleanupPolicy::DELETE,
+            delete_retention_ms: DAY_MS,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_cleanable_dirty_millionths: 500_000,
         }
     }
 }

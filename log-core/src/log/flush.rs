@@ -223,10 +223,18 @@ impl PartitionLog {
         let watermarks = self.bounds.watermarks;
         let now = (watermarks.high_watermark(), watermarks.log_start());
         let news = now != self.checkpoints.last || !self.unindexed.is_empty() || with_snapshot;
-        if self.is_closed() || self.shared.corruption.load().is_some() || !news {
-            return None;
-        }
-        self.checkpoints.last = now;
+        (news && self.takes_checkpoints()).then(|| self.checkpoint_of_now(with_snapshot))
+    }
+
+    fn takes_checkpoints(&self) -> bool {
+        !self.is_closed() && self.shared.corruption.load().is_none()
+    }
+
+    /// The checkpoint of this moment, whether it says anything new or not: for whoever needs to know that
+    /// one is on disk which names no older segment.
+    pub(super) fn checkpoint_of_now(&mut self, with_snapshot: bool) -> CheckpointWrite {
+        let watermarks = self.bounds.watermarks;
+        self.checkpoints.last = (watermarks.high_watermark(), watermarks.log_start());
         self.checkpoints.generation += 1;
         let high_watermark = self.bounds.high_watermark;
         let mut indexes: Vec<(Arc<Segment>, u64)> =
@@ -241,7 +249,7 @@ impl PartitionLog {
             self.checkpoints.bytes_since_snapshot = 0;
             (offset, self.producers.encode(offset))
         });
-        Some(CheckpointWrite {
+        CheckpointWrite {
             dir: self.dir.clone(),
             health: Arc::clone(&self.health),
             file: Arc::clone(&self.checkpoints.file),
@@ -249,7 +257,7 @@ impl PartitionLog {
             checkpoint: checkpoint_of(&self.bounds, self.last_durable_batch),
             indexes,
             snapshot,
-        })
+        }
     }
 
     /// Writes a checkpoint of bounds that are going to be published, and nothing else: it is written

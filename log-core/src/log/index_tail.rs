@@ -158,7 +158,7 @@ impl IndexTail {
                             position,
                             base_offset: batch.base_offset(),
                             last_offset: batch.last_offset(),
-                            max_timestamp: batch.max_timestamp(),
+                            max_timestamp: batch.newest_timestamp().unwrap_or(NO_TIMESTAMP),
                         },
                     );
                     visit(position, &batch);

@@ -4,6 +4,7 @@
 //! is read and checked, by system calls and not through a map. On the directory of a running broker
 //! the end may look torn, because it is being written.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::record::RecordBatch;
 use crate::storage::Storage;
 
 use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::compaction::swap;
 use super::leader_epoch::LeaderEpochs;
 use super::offset_index::{OffsetEntry, OffsetIndex};
 use super::producer_snapshot;
@@ -110,10 +112,11 @@ pub fn inspect(
     let checkpoint = inspector.checkpoint()?;
     let epochs = inspector.epochs()?;
     let mut segments = Vec::new();
-    let bases = inspector.bases()?;
+    let files = inspector.files()?;
     let known = Known { checkpoint, epochs: epochs.clone().unwrap_or_default() };
-    for (index, &base) in bases.iter().enumerate() {
-        segments.push(inspector.segment(base, bases.get(index + 1).copied(), &known, visit)?);
+    for (index, file) in files.iter().enumerate() {
+        let following = files.get(index + 1).map(|(base, _)| *base);
+        segments.push(inspector.segment(file, following, &known, visit)?);
     }
     let log_end = segments.last().map_or(0, |segment| segment.next_offset);
     if let Some(checkpoint) = checkpoint {
@@ -210,22 +213,31 @@ impl Inspector<'_> {
         }
     }
 
-    fn bases(&self) -> io::Result<Vec<i64>> {
+    /// The base offset and the file of each segment, as the next start will find them: one that compaction
+    /// has written and not yet put in its place counts for those that it replaces.
+    fn files(&self) -> io::Result<Vec<(i64, String)>> {
         let names = self.dir.storage.list_dir(&self.dir.path)?;
-        let mut bases: Vec<i64> =
-            names.iter().filter_map(|name| name.strip_suffix(LOG_SUFFIX)?.parse().ok()).collect();
-        bases.sort_unstable();
-        Ok(bases)
+        let base_of = |name: &String| name.strip_suffix(LOG_SUFFIX)?.parse().ok();
+        let mut files: BTreeMap<i64, String> = names
+            .iter()
+            .filter_map(base_of)
+            .map(|base| (base, self.dir.segment_file(base, LOG_SUFFIX)))
+            .collect();
+        for swap in swap::pending(&names) {
+            files.retain(|base, _| !(swap.base..swap.end).contains(base));
+            files.insert(swap.base, swap.swap_path(self.dir));
+        }
+        Ok(files.into_iter().collect())
     }
 
     fn segment(
         &mut self,
-        base: i64,
+        (base, path): &(i64, String),
         following: Option<i64>,
         known: &Known,
         visit: &mut dyn FnMut(i64, u64, &RecordBatch<'_>),
     ) -> io::Result<InspectedSegment> {
-        let path = self.dir.segment_file(base, LOG_SUFFIX);
+        let (base, path) = (*base, path.clone());
         let file = self.dir.storage.open_segment(&path, 0, false)?;
         let file_bytes = file.published();
         let (offset_index, time_index) = self.indexes(base, file_bytes)?;
@@ -245,7 +257,7 @@ impl Inspector<'_> {
             segment.records += u64::from(batch.record_count().unsigned_abs());
             segment.batch_bytes += batch.size_bytes() as u64;
             segment.next_offset = batch.next_offset();
-            segment.largest_timestamp = segment.largest_timestamp.max(Some(batch.max_timestamp()));
+            segment.largest_timestamp = segment.largest_timestamp.max(batch.newest_timestamp());
             while unconfirmed.next_if(|entry| u64::from(entry.position) < position).is_some() {
                 strangers += 1;
             }

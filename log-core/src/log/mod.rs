@@ -4,6 +4,7 @@ mod append;
 mod append_only;
 mod checkpoint;
 mod clean_shutdown;
+mod compaction;
 mod config;
 mod error;
 mod flush;
@@ -40,7 +41,10 @@ mod watermarks;
 pub use append::Appended;
 pub use checkpoint::{Checkpoint, CheckpointFile, LastBatch};
 pub use clean_shutdown::CleanShutdown;
-pub use config::LogConfig;
+pub use compaction::{
+    Cleaned, Compactable, Compaction, CompactionError, CompactionReport, Dirtiness, OffsetMap,
+};
+pub use config::{CleanupPolicy, LogConfig};
 pub use error::{AppendError, Corruption, DeleteRecordsError, OpenError, ReadError};
 pub use flush::{CheckpointWrite, Flush};
 pub use health::DirHealth;

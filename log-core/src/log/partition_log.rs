@@ -19,6 +19,7 @@ use crate::storage::Storage;
 
 use super::append::{Tail, is_exhaustion};
 use super::checkpoint::LastBatch;
+use super::compaction;
 use super::config::LogConfig;
 use super::error::{AppendError, OpenError};
 use super::flush::Checkpointer;
@@ -49,6 +50,8 @@ pub struct PartitionLog {
     /// Segments out of the log whose files wait for their last reader.
     pub(super) retired: Vec<Arc<Segment>>,
     pub(super) checkpoints: Checkpoints,
+    /// The offset from which on the log is not compacted yet, as far as is known.
+    pub(super) first_dirty: i64,
 }
 
 /// What is known to be on disk about the log beside the log.
@@ -109,6 +112,7 @@ impl PartitionLog {
             return Err(OpenError::Offline { reason: reason.to_owned() });
         }
         let dir = PartitionDir { storage, path: path.into() };
+        let first_dirty = compaction::first_dirty(&dir).map_err(OpenError::at(path))?;
         let recovered = recovery::recover(&dir, &config, &health)?;
         let report = recovered.report;
         let bounds = recovered.bounds;
@@ -141,6 +145,7 @@ impl PartitionLog {
                 last_snapshot: recovered.last_snapshot,
                 bytes_since_snapshot: 0,
             },
+            first_dirty,
         };
         // What recovery has found durable must not be searched again, and must not count as torn if
         // it is damaged later.

@@ -27,6 +27,7 @@ use crate::storage::{SegmentFile, TEMPORARY_SUFFIX, truncate_segment};
 
 use super::append::{Tail, reserve_bytes};
 use super::checkpoint::{Checkpoint, CheckpointFile, LastBatch};
+use super::compaction::swap::{self, CLEANED_SUFFIX};
 use super::config::LogConfig;
 use super::error::{Corruption, OpenError};
 use super::health::DirHealth;
@@ -101,6 +102,7 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
     // The checkpoint's own segment stays even if the log start has passed it: it tells how the next
     // one goes on.
     let keep_from = checkpoint.map_or(0, |checkpoint| checkpoint.log_start.min(checkpoint.segment));
+    swap::finish_pending(dir).inspect_err(|error| poison_unless_exhausted(dir, health, error))?;
     let mut bases = tidy(dir, keep_from)?;
 
     // A segment that the last process created may have a name that it did not live to sync, and what is
@@ -125,7 +127,7 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
     walk.finish(checkpoint_file, &checkpoint_path)
 }
 
-/// Removes what an interrupted deletion or a crash left behind, segments that end at or before
+/// Removes what an interrupted deletion, compaction or a crash left behind, segments that end at or before
 /// `keep_from` included, and answers with the base offsets of the segments that stay.
 ///
 /// The checkpoint that `keep_from` is of is on disk by then, so the log start outlives what lies before
@@ -135,7 +137,7 @@ fn tidy(dir: &PartitionDir, keep_from: i64) -> io::Result<Vec<i64>> {
     let mut bases: Vec<i64> = Vec::new();
     let names = storage.list_dir(&dir.path)?;
     for name in &names {
-        if name.ends_with(DELETED_SUFFIX) || name.ends_with(TEMPORARY_SUFFIX) {
+        if [DELETED_SUFFIX, TEMPORARY_SUFFIX, CLEANED_SUFFIX].iter().any(|suffix| name.ends_with(suffix)) {
             storage.remove_file(&dir.file(name))?;
         } else if let Some(base) = name.strip_suffix(LOG_SUFFIX).and_then(|base| base.parse().ok()) {
             bases.push(base);
@@ -451,7 +453,7 @@ impl<'a> Walk<'a> {
         let rule = tail.rule.clone();
         let mut first = BatchScanner::new(&*file, Depth::Headers, 0, end, base);
         let first_timestamp = match first.step()? {
-            Step::Batch { batch, .. } => Some(batch.max_timestamp()),
+            Step::Batch { batch, .. } => batch.newest_timestamp(),
             Step::End | Step::Bad { .. } => None,
         };
         let data = SegmentData::new(Arc::clone(&file), tail);

@@ -108,6 +108,9 @@ impl PartitionLog {
         if end_offset.is_some_and(|end| end <= watermarks.log_start()) {
             return Ok(true);
         }
+        if !self.config.cleanup.delete {
+            return Ok(false);
+        }
         let limit = u64::try_from(self.config.retention_bytes);
         if !active && limit.is_ok_and(|limit| left_bytes.saturating_sub(segment.size_bytes()) >= limit) {
             return Ok(true);
@@ -116,8 +119,11 @@ impl PartitionLog {
             return Ok(false);
         }
         let newest = segment.largest_timestamp(end_offset).map_err(unreadable)?;
-        let dated = newest != NO_TIMESTAMP && newest >= 0;
-        Ok(dated && now_ms.saturating_sub(newest) > self.config.retention_ms)
+        if newest == NO_TIMESTAMP {
+            // Compaction has left no record in it that could be too young; or damage hides what there is.
+            return Ok(segment.loaded().damage.is_none());
+        }
+        Ok(newest >= 0 && now_ms.saturating_sub(newest) > self.config.retention_ms)
     }
 
     /// Deletes the first `count` segments, none of them active.

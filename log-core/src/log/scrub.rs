@@ -91,7 +91,10 @@ impl LogReader {
     ) -> io::Result<ScrubEnd> {
         let Some(segment) = self.still_there(sealed) else { return Ok(ScrubEnd::Gone) };
         let (file, path) = match segment.open_direct() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.still_there(sealed).is_none() => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && (segment.is_replaced() || self.still_there(sealed).is_none()) =>
+            {
                 return Ok(ScrubEnd::Gone);
             }
             opened => (opened?, segment.log_path()),

@@ -66,8 +66,10 @@ pub(crate) struct Segment {
     /// Bytes on disk, while the file has not been opened.
     bytes_on_disk: u64,
     data: OnceLock<SegmentData>,
-    /// Guards the one opening of a sealed segment; readers take it at most once each.
-    opening: Mutex<()>,
+    /// Guards the segment's names: whether they have come to speak of another one, which compaction has
+    /// put in this one's place. Taken to open a sealed segment, by a reader at most once, and to save the
+    /// indexes.
+    replaced: Mutex<bool>,
 }
 
 /// An open segment.
@@ -115,7 +117,7 @@ impl Segment {
             index_interval_bytes,
             bytes_on_disk: 0,
             data: OnceLock::from(data),
-            opening: Mutex::new(()),
+            replaced: Mutex::new(false),
         })
     }
 
@@ -132,7 +134,7 @@ impl Segment {
             index_interval_bytes,
             bytes_on_disk,
             data: OnceLock::new(),
-            opening: Mutex::new(()),
+            replaced: Mutex::new(false),
         })
     }
 
@@ -183,9 +185,12 @@ impl Segment {
         if let Some(data) = self.data.get() {
             return Ok(data);
         }
-        let _guard = self.opening.lock();
+        let replaced = self.replaced.lock();
         if let Some(data) = self.data.get() {
             return Ok(data);
+        }
+        if *replaced {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
         }
         let end_offset = end_offset.expect("only sealed segments are left closed");
         let data = self.open_sealed(end_offset)?;
@@ -212,8 +217,13 @@ impl Segment {
         self.dir.segment_file(self.base_offset, LOG_SUFFIX)
     }
 
-    /// The file of batches as the disk holds it.
+    /// The file of batches as the disk holds it. [`NotFound`](io::ErrorKind::NotFound) once its name is
+    /// given up, as if it were removed already.
     pub(crate) fn open_direct(&self) -> io::Result<Box<dyn DirectFile>> {
+        let replaced = self.replaced.lock();
+        if *replaced {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         self.dir.storage.open_direct(&self.log_path())
     }
 
@@ -225,9 +235,24 @@ impl Segment {
     /// Writes to disk the index entries that speak of positions below `end`, up to which the log is
     /// durable. Nothing waits for them to be durable themselves: they can be made anew.
     pub(crate) fn save_indexes(&self, end: u64) -> io::Result<()> {
+        let replaced = self.replaced.lock();
+        if *replaced {
+            return Ok(());
+        }
         let data = self.loaded();
         let saved = data.offsets.save(&*self.dir.storage, end)?;
         data.times.save(&*self.dir.storage, saved)
+    }
+
+    /// Gives up the names of the segment's files: another one is about to bear them. Whoever has it open
+    /// goes on; to open it now is [`NotFound`](io::ErrorKind::NotFound).
+    pub(crate) fn give_up_names(&self) {
+        *self.replaced.lock() = true;
+    }
+
+    /// Whether the segment has given up its names, so that it is about to leave the log.
+    pub(crate) fn is_replaced(&self) -> bool {
+        *self.replaced.lock()
     }
 
     /// Takes the segment's files out of the log by name; the bytes stay for whoever reads them.

@@ -13,7 +13,7 @@ use crate::storage::SegmentSlice;
 use super::error::ReadError;
 use super::leader_epoch::LeaderEpochs;
 use super::offset_index::OffsetEntry;
-use super::segment::Segment;
+use super::segment::{NO_TIMESTAMP, Segment};
 use super::view::{Boundary, Cold, View};
 
 /// Bytes that are brought in at once on the way to a time. The indexes lead to within one interval.
@@ -109,7 +109,7 @@ impl Segment {
     ) -> Result<Option<i64>, ReadError> {
         let data = self.loaded();
         if log_start <= self.base_offset() && self.sealed_end().is_some_and(|sealed| sealed == end) {
-            return Ok((end > 0).then(|| data.largest_timestamp()));
+            return Ok(dated(data.largest_timestamp()));
         }
         // What the time index says of everything up to some entry before `end`, and the batches from
         // there on one by one.
@@ -119,7 +119,7 @@ impl Segment {
             && let Some(near) = data.offsets.lookup_position(end)
             && let Some(entry) = data.times.lookup_before_offset(near.relative_offset)
         {
-            largest = Some(entry.timestamp);
+            largest = dated(entry.timestamp);
             from = self.base_offset() + i64::from(entry.relative_offset) + 1;
         }
         let view = View::new(self, end, Cold::Wait, epochs, SEARCH_WINDOW_BYTES);
@@ -131,7 +131,7 @@ impl Segment {
                 view.checked(at, next)?;
                 largest_timestamp_from(&batch, log_start)
             } else {
-                Some(batch.max_timestamp())
+                batch.newest_timestamp()
             });
             at = next;
         }
@@ -238,6 +238,11 @@ impl Segment {
             ),
         }
     }
+}
+
+/// A largest timestamp, if there are records that it is of.
+fn dated(timestamp: i64) -> Option<i64> {
+    (timestamp != NO_TIMESTAMP).then_some(timestamp)
 }
 
 /// The first record of the batch at or after `offset` with at least this timestamp.

@@ -47,6 +47,19 @@ impl Segments {
         Segments::new(list)
     }
 
+    /// The list with `segment` in the place of `replaced`, which lie in it one after another; `None` if
+    /// they do not any more.
+    pub(crate) fn replaced(&self, replaced: &[Arc<Segment>], segment: Arc<Segment>) -> Option<Segments> {
+        let first = self.list.iter().position(|other| Arc::ptr_eq(other, &replaced[0]))?;
+        let found = self.list.get(first..first + replaced.len())?;
+        if !found.iter().zip(replaced).all(|(a, b)| Arc::ptr_eq(a, b)) {
+            return None;
+        }
+        let mut list = self.list.clone();
+        list.splice(first..first + replaced.len(), [segment]);
+        Some(Segments::new(list))
+    }
+
     /// The list without its first `count` segments. The active one cannot be among them.
     pub(crate) fn without_first(&self, count: usize) -> Segments {
         Segments::new(self.list[count..].to_vec())

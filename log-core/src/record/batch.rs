@@ -282,6 +282,13 @@ impl<'a> RecordBatch<'a> {
         i64_at(self.bytes, MAX_TIMESTAMP_AT)
     }
 
+    /// Largest timestamp of the records, `None` if there are no records: compaction leaves batches whose
+    /// header speaks of a time and that hold nothing.
+    #[must_use]
+    pub fn newest_timestamp(&self) -> Option<i64> {
+        (self.record_count() > 0).then(|| self.max_timestamp())
+    }
+
     /// The idempotent producer's id, -1 for none.
     #[must_use]
     pub fn producer_id(&self) -> i64 {

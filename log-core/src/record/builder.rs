@@ -249,17 +249,17 @@ pub fn set_producer_stamp(batch: &mut [u8], stamp: ProducerStamp) {
 }
 
 /// The fields of a header under the checksum.
-struct HeaderFields {
-    attributes: Attributes,
-    last_offset_delta: i32,
-    base_timestamp: i64,
-    max_timestamp: i64,
-    producer: ProducerStamp,
-    record_count: i32,
+pub(super) struct HeaderFields {
+    pub(super) attributes: Attributes,
+    pub(super) last_offset_delta: i32,
+    pub(super) base_timestamp: i64,
+    pub(super) max_timestamp: i64,
+    pub(super) producer: ProducerStamp,
+    pub(super) record_count: i32,
 }
 
 /// Writes length, magic, the fields and the checksum over a batch whose records are in place.
-fn write_header(batch: &mut [u8], fields: &HeaderFields) -> Result<(), BuildError> {
+pub(super) fn write_header(batch: &mut [u8], fields: &HeaderFields) -> Result<(), BuildError> {
     let length = i32::try_from(batch.len() - LENGTH_FIELD_END).map_err(|_| BuildError::TooLarge)?;
     put_at(batch, LENGTH_AT, &length.to_be_bytes());
     put_at(batch, MAGIC_AT, &MAGIC.to_be_bytes());
@@ -292,14 +292,14 @@ fn body_len(
     fixed.saturating_add(nullable_len(key)).saturating_add(nullable_len(value)).saturating_add(headers_len)
 }
 
-fn nullable_len(bytes: Option<&[u8]>) -> usize {
+pub(super) fn nullable_len(bytes: Option<&[u8]>) -> usize {
     match bytes {
         None => 1,
         Some(bytes) => len_i32(clamp(bytes.len())).saturating_add(bytes.len()),
     }
 }
 
-fn put_nullable(out: &mut BytesMut, bytes: Option<&[u8]>) {
+pub(super) fn put_nullable(out: &mut BytesMut, bytes: Option<&[u8]>) {
     match bytes {
         None => put_i32(out, -1),
         Some(bytes) => {

@@ -13,6 +13,7 @@ mod error;
 mod lookup;
 #[expect(clippy::module_inception, reason = "one noun a file: a record is the noun of this one")]
 mod record;
+mod remnant;
 mod validate;
 pub mod varint;
 
@@ -26,6 +27,7 @@ pub use compression::{Compression, DecompressError, DecompressLimits, UnknownCom
 pub use error::BatchError;
 pub use lookup::TimestampedOffset;
 pub use record::{Header, Record, RecordRef, RecordRefs, Records};
+pub use remnant::{Remnant, empty_batch, filler};
 pub use validate::{
     ProduceErrorKind, ProduceRejection, ProducedBatch, RECORD_ERRORS_MAX, RecordError, ValidateOptions,
     validate_produced,

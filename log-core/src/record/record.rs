@@ -80,8 +80,9 @@ pub struct RecordRef<'p> {
     pub key: Option<&'p [u8]>,
     /// The value, `None` for null.
     pub value: Option<&'p [u8]>,
-    header_count: i32,
-    headers: &'p [u8],
+    pub(super) header_count: i32,
+    /// The headers as they are stored.
+    pub(super) headers: &'p [u8],
 }
 
 impl<'p> RecordRef<'p> {

@@ -8,6 +8,7 @@
 //! * `HIGHWATER_CRASH_HISTORIES`: how many random histories, 10,000 if not set.
 //! * `HIGHWATER_CRASH_SEED`: one history alone, with the disk's operations.
 
+mod compaction;
 mod history;
 mod model;
 mod syncs;
@@ -38,12 +39,17 @@ fn run(
         sim.record_trace();
     }
     let mut history = History::new(seed, sim);
-    let result = catch_unwind(AssertUnwindSafe(|| act(&mut history))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        Err(format!("a panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?")))
-    });
+    let result = caught(|| act(&mut history));
     history.sim().trace().iter().for_each(|line| println!("{line}"));
     result.map(|()| history.coverage)
+}
+
+/// Takes a panic for an error.
+fn caught(act: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        Err(format!("a panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?")))
+    })
 }
 
 fn variable(name: &str) -> Option<u64> {

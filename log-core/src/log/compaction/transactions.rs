@@ -1,0 +1,75 @@
+//! How transactions ended, as far as compaction has to know: the records of an aborted one go, those of a
+//! committed one count like any other, and one whose end is not known is left alone.
+//!
+//! The log itself says it: a control batch of the producer ends the transaction that its batches before it
+//! belong to. So what is asked is answered by reading on from a transaction's batch to its end.
+
+use std::collections::HashMap;
+use std::io;
+
+use crate::record::{DecompressLimits, RecordBatch};
+
+use super::super::scan::{BatchScanner, Depth, Step};
+use super::super::segments::Segments;
+use super::super::watermarks::LogPosition;
+
+/// What ended a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Committed,
+    Aborted,
+}
+
+/// The ends of the transactions in one stretch of the log.
+#[derive(Debug, Default)]
+pub(super) struct Transactions {
+    /// By producer: offset of the control batch, rising, and what it says.
+    ends: HashMap<i64, Vec<(i64, Outcome)>>,
+}
+
+impl Transactions {
+    /// Reads the control batches from the segment at `first` on, up to `end`. What cannot be read ends it:
+    /// the transactions past it are not known then.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub(super) fn read(segments: &Segments, first: usize, end: LogPosition) -> io::Result<Transactions> {
+        let mut transactions = Transactions::default();
+        for (index, segment) in segments.as_slice().iter().enumerate().skip(first) {
+            if segment.base_offset() > end.segment {
+                break;
+            }
+            let Ok(segment_end) = segment.end_position(segments.end_offset(index), end) else { break };
+            let file = &*segment.loaded().file;
+            let base = segment.base_offset();
+            let mut scanner = BatchScanner::new(file, Depth::Whole, 0, segment_end, base);
+            while let Step::Batch { batch, .. } = scanner.step()? {
+                if batch.attributes().is_control()
+                    && let Some(outcome) = outcome_of(&batch)
+                {
+                    let ends = transactions.ends.entry(batch.producer_id()).or_default();
+                    ends.push((batch.base_offset(), outcome));
+                }
+            }
+        }
+        Ok(transactions)
+    }
+
+    /// How the transaction ended that a batch of data belongs to; `None` if that is not known.
+    pub(super) fn outcome(&self, batch: &RecordBatch<'_>) -> Option<Outcome> {
+        let ends = self.ends.get(&batch.producer_id())?;
+        let next = ends.partition_point(|(offset, _)| *offset < batch.base_offset());
+        ends.get(next).map(|(_, outcome)| *outcome)
+    }
+}
+
+/// What a control batch says: its record's key is a version and a type, 0 to abort and 1 to commit.
+fn outcome_of(batch: &RecordBatch<'_>) -> Option<Outcome> {
+    let payload = batch.decompressed_payload(DecompressLimits::default()).ok()?;
+    let record = batch.record_refs(&payload).next()?.ok()?;
+    match record.key? {
+        [_, _, 0, 0] => Some(Outcome::Aborted),
+        [_, _, 0, 1] => Some(Outcome::Committed),
+        _ => None,
+    }
+}
