@@ -199,6 +199,10 @@ impl Fetch {
                 Ok(read) => read,
                 // The log start may pass by between two reads; what was read is whole batches all the same.
                 Err(ReadError::OutOfRange { watermarks, .. }) if !records.is_empty() => break watermarks,
+                // What is sound before damage is served; the fetch that begins at the damage is refused.
+                Err(ReadError::Corrupt(_) | ReadError::Storage(_)) if !records.is_empty() => {
+                    break partition.reader().watermarks();
+                }
                 Err(error) => return Err(unread(partition, &error)),
             };
             let end = match isolation {
