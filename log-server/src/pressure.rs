@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use log_core::log::{AppendError, LogConfig, OldSegment};
+use log_core::log::{AppendError, CleanupPolicy, LogConfig, OldSegment};
 
 use crate::metrics::Metrics;
 use crate::partition::{Partition, Registry};
@@ -31,7 +31,7 @@ struct Candidate {
 
 /// Whether a topic's records may go before their time.
 fn may_tighten(topic: &str, config: &LogConfig) -> bool {
-    !name::is_internal(topic) && config.retention_ms >= 0
+    !name::is_internal(topic) && config.cleanup == CleanupPolicy::DELETE && config.retention_ms >= 0
 }
 
 /// The order in which segments go so that `needed_bytes` become free: of all partitions' oldest segments the one that
@@ -91,7 +91,7 @@ pub fn relieve(
     }
     let chosen = choose(queues, needed_bytes);
     if chosen.is_empty() {
-        tracing::warn!(needed_bytes, "the disk is filling up and nothing may be deleted before its time");
+        tracing::debug!(needed_bytes, "nothing may be deleted before its time");
     }
     chosen.iter().map(|candidate| delete(&all[candidate.partition], metrics, candidate, now_ms)).sum()
 }
@@ -177,5 +177,7 @@ mod tests {
         assert!(!may_tighten("orders", &config(-1, -1)));
         assert!(!may_tighten("orders", &config(-1, 500)), "a size limit is no time limit");
         assert!(!may_tighten("__consumer_offsets", &config(1000, -1)));
+        let compacted = LogConfig { cleanup: CleanupPolicy::COMPACT_AND_DELETE, ..config(1000, -1) };
+        assert!(!may_tighten("orders", &compacted));
     }
 }

@@ -15,6 +15,7 @@ use crate::storage::Storage;
 use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::compaction::swap;
 use super::leader_epoch::LeaderEpochs;
+use super::losses::{self, LOSSES_FILE, Loss};
 use super::offset_index::{OffsetEntry, OffsetIndex};
 use super::producer_snapshot;
 use super::producer_state::ProducerStates;
@@ -86,6 +87,10 @@ pub struct Inspection {
     pub snapshots: Vec<(i64, ProducerStates)>,
     /// The segments, oldest first.
     pub segments: Vec<InspectedSegment>,
+    /// The holes among it that cost durable records, with the base offset of the segment of each.
+    pub holes: Vec<(i64, Hole)>,
+    /// What an operator has given up of it before.
+    pub losses: Vec<Loss>,
     /// What is not as it should be.
     pub findings: Vec<Finding>,
 }
@@ -108,7 +113,7 @@ pub fn inspect(
     visit: &mut dyn FnMut(i64, u64, &RecordBatch<'_>),
 ) -> io::Result<Inspection> {
     let dir = PartitionDir { storage, path: path.into() };
-    let mut inspector = Inspector { dir: &dir, findings: Vec::new() };
+    let mut inspector = Inspector { dir: &dir, holes: Vec::new(), findings: Vec::new() };
     let checkpoint = inspector.checkpoint()?;
     let epochs = inspector.epochs()?;
     let mut segments = Vec::new();
@@ -123,7 +128,9 @@ pub fn inspect(
         inspector.compare(&checkpoint, &segments);
     }
     let snapshots = inspector.snapshots(log_end)?;
-    Ok(Inspection { checkpoint, epochs, snapshots, segments, findings: inspector.findings })
+    let losses = inspector.losses()?;
+    let Inspector { holes, findings, .. } = inspector;
+    Ok(Inspection { checkpoint, epochs, snapshots, segments, holes, losses, findings })
 }
 
 /// What tells how far the segments were durable, and what has to be in them.
@@ -161,6 +168,7 @@ impl Known {
 
 struct Inspector<'a> {
     dir: &'a PartitionDir,
+    holes: Vec<(i64, Hole)>,
     findings: Vec<Finding>,
 }
 
@@ -169,7 +177,10 @@ impl Inspector<'_> {
         self.findings.push(Finding { severity, file, position, offsets: None, what: what.into() });
     }
 
-    fn find_hole(&mut self, hole: Hole, log_start: i64) {
+    fn find_hole(&mut self, base: i64, hole: Hole, log_start: i64) {
+        if hole.offsets.end > log_start {
+            self.holes.push((base, hole.clone()));
+        }
         let (bytes, offsets) = (hole.positions.end - hole.positions.start, hole.offsets);
         // What was deleted cannot be lost: it goes with its segment.
         let deleted = offsets.end <= log_start;
@@ -210,6 +221,17 @@ impl Inspector<'_> {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    fn losses(&mut self) -> io::Result<Vec<Loss>> {
+        match losses::load(self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let what = "damaged: what was given up earlier is not known any more";
+                self.find(Severity::Repairable, self.dir.file(LOSSES_FILE), None, what);
+                Ok(Vec::new())
+            }
+            losses => losses,
         }
     }
 
@@ -298,7 +320,7 @@ impl Inspector<'_> {
             self.find(Severity::Repairable, self.dir.segment_file(base, OFFSET_INDEX_SUFFIX), None, what);
         }
         let log_start = known.checkpoint.map_or(0, |checkpoint| checkpoint.log_start);
-        holes.into_iter().for_each(|hole| self.find_hole(hole, log_start));
+        holes.into_iter().for_each(|hole| self.find_hole(base, hole, log_start));
         if let Some((position, reason)) = torn {
             let data_end = end_of_data(&*file, position, file_bytes)?;
             if data_end > position {

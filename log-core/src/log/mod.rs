@@ -15,6 +15,7 @@ mod index_tail;
 mod inspect;
 mod leader_epoch;
 mod log_dir;
+mod losses;
 mod offset_index;
 mod partition_log;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod producer_state;
 mod quarantine;
 mod read;
 mod recovery;
+mod repair;
 mod retention;
 mod scan;
 mod scrub;
@@ -52,6 +54,7 @@ pub use identity::{DIRECTORY_FORMAT, DirectoryIdentity, PartitionIdentity, kafka
 pub use inspect::{Finding, InspectedSegment, Inspection, Severity, inspect};
 pub use leader_epoch::{EpochStart, LeaderEpochs};
 pub use log_dir::{Discovery, LogDir, LogDirError, LogDirOptions};
+pub use losses::Loss;
 pub use offset_index::OffsetEntry;
 pub use partition_log::{PartitionLog, SegmentInfo};
 pub use pressure::OldSegment;
@@ -61,6 +64,7 @@ pub use producer_state::{
 };
 pub use read::{Isolation, LogReader, ReadResult};
 pub use recovery::RecoveryReport;
+pub use repair::{losses, skip_holes};
 pub use retention::Retained;
 pub use scrub::{ScrubEnd, ScrubEvent, SealedSegment};
 pub use survey::Hole;

@@ -24,6 +24,7 @@ use super::config::LogConfig;
 use super::error::{AppendError, OpenError};
 use super::flush::Checkpointer;
 use super::health::DirHealth;
+use super::losses;
 use super::producer_state::{ProducerState, ProducerStates};
 use super::read::{LogReader, Shared};
 use super::recovery::{self, RecoveryReport};
@@ -121,6 +122,7 @@ impl PartitionLog {
             segments: ArcSwap::from_pointee(recovered.segments),
             epochs: ArcSwap::from_pointee(recovered.epochs),
             corruption: ArcSwapOption::empty(),
+            lost_offsets: losses::lost_offsets(&dir).map_err(OpenError::at(path))?,
             closed: AtomicBool::new(false),
         });
         if let Some(corruption) = &report.corruption {

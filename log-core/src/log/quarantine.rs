@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::storage::{RandomFile, SegmentFile, Storage};
+use crate::storage::{RandomFile, ReadAt, Storage};
 
 use super::scan::read_exact_at;
 
@@ -13,17 +13,23 @@ pub(crate) const QUARANTINE_DIR: &str = "quarantine";
 /// Bytes copied at a time.
 const COPY_BYTES: u64 = 1 << 20;
 
-/// Copies `[from, to)` of a segment into a new file of the quarantine, durable on return, and answers
+/// Copies `[from, to)` of the segment that bears the name `origin` into a new file of the quarantine, durable on return, and answers
 /// with its path.
 ///
 /// # Errors
 /// Of the disk, a full one included: what cannot be kept must not be cut.
-pub(super) fn keep(storage: &dyn Storage, file: &dyn SegmentFile, from: u64, to: u64) -> io::Result<String> {
+pub(super) fn keep(
+    storage: &dyn Storage,
+    file: &dyn ReadAt,
+    origin: &str,
+    from: u64,
+    to: u64,
+) -> io::Result<String> {
     if !storage.exists(QUARANTINE_DIR)? {
         storage.create_dir_all(QUARANTINE_DIR)?;
         storage.sync_dir("")?;
     }
-    let path = free_name(storage, file.path(), from)?;
+    let path = free_name(storage, origin, from)?;
     let copy = storage.open_random(&path, true)?;
     let copied = copy_range(file, from, to, &*copy).and_then(|()| storage.sync_dir(QUARANTINE_DIR));
     match copied {
@@ -36,7 +42,7 @@ pub(super) fn keep(storage: &dyn Storage, file: &dyn SegmentFile, from: u64, to:
     }
 }
 
-fn copy_range(file: &dyn SegmentFile, from: u64, to: u64, copy: &dyn RandomFile) -> io::Result<()> {
+fn copy_range(file: &dyn ReadAt, from: u64, to: u64, copy: &dyn RandomFile) -> io::Result<()> {
     let mut buffer = vec![0; COPY_BYTES.min(to - from) as usize];
     let mut at = from;
     while at < to {

@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     /// Damage found below the durable end, the first of it. Set once, by recovery or by the reader
     /// that came across it; the writer refuses appends from then on.
     pub(crate) corruption: ArcSwapOption<Corruption>,
+    /// Records that an operator has given up, as of the start.
+    pub(crate) lost_offsets: u64,
     /// The partition was closed or deleted.
     pub(crate) closed: AtomicBool,
 }
@@ -284,6 +286,12 @@ impl LogReader {
                 return Err(self.reported(error));
             }
         }
+    }
+
+    /// Offsets of which there is no record any more because an operator has given them up, see
+    /// [`skip_holes`](super::skip_holes).
+    pub fn lost_offsets(&self) -> u64 {
+        self.shared.lost_offsets
     }
 
     fn bounds(&self) -> Result<Bounds, ReadError> {

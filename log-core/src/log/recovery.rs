@@ -332,7 +332,7 @@ impl<'a> Walk<'a> {
         } else if torn || !joined {
             cut_following = true;
             if torn {
-                let kept = quarantine::keep(storage, &*file, position, data_end)
+                let kept = quarantine::keep(storage, &*file, &path, position, data_end)
                     .inspect_err(|error| self.poison_unless_exhausted(error))?;
                 tracing::warn!(
                     file = path,
@@ -485,7 +485,7 @@ impl<'a> Walk<'a> {
             let file = storage.open_segment(&path, 0, false)?;
             let data_end = end_of_data(&*file, 0, file.published())?;
             if data_end > 0 {
-                let kept = quarantine::keep(storage, &*file, 0, data_end)
+                let kept = quarantine::keep(storage, &*file, &path, 0, data_end)
                     .inspect_err(|error| self.poison_unless_exhausted(error))?;
                 tracing::warn!(file = path, bytes = data_end, kept, "segment behind a torn tail removed");
                 self.report.truncated_bytes += data_end;

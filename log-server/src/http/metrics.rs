@@ -20,7 +20,7 @@ const END: &str = "# EOF\n";
 
 pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
     let mut text = context.metrics.encode();
-    append_read_only(&mut text, &context.partitions);
+    append_damage(&mut text, &context.partitions);
     match lag::of_all_groups(&context).await {
         Ok(groups) => append_lag(&mut text, &groups),
         // The other metrics are needed most when something is wrong.
@@ -36,21 +36,26 @@ fn reopen(text: &mut String) {
     }
 }
 
-/// Names every partition that takes no writes because durable data of it is damaged.
-fn append_read_only(text: &mut String, partitions: &Registry) {
+/// Names every partition that takes no writes because durable data of it is damaged, and every one of which an operator
+/// has given something up.
+fn append_damage(text: &mut String, partitions: &Registry) {
     reopen(text);
-    let name = "highwater_partition_read_only";
-    writeln!(
-        text,
-        "# HELP {name} 1 for a partition that is damaged and takes no writes.\n# TYPE {name} gauge"
-    )
-    .expect("a String takes whatever is written to it");
+    let (mut read_only, mut lost) = (String::new(), String::new());
     for partition in partitions.all() {
-        if partition.reader().corruption().is_some() {
-            let (topic, index) = (partition.topic(), partition.index());
-            writeln!(text, "{name}{{topic=\"{topic}\",partition=\"{index}\"}} 1")
-                .expect("a String takes whatever is written to it");
+        let (reader, topic, index) = (partition.reader(), partition.topic(), partition.index());
+        let labels = format!("{{topic=\"{topic}\",partition=\"{index}\"}}");
+        if reader.corruption().is_some() {
+            read_only += &format!("highwater_partition_read_only{labels} 1\n");
         }
+        if reader.lost_offsets() > 0 {
+            lost += &format!("highwater_partition_lost_offsets{labels} {}\n", reader.lost_offsets());
+        }
+    }
+    for (name, help, lines) in [
+        ("partition_read_only", "1 for a partition that is damaged and takes no writes", read_only),
+        ("partition_lost_offsets", "Offsets that an operator has given up by `highwater repair`", lost),
+    ] {
+        *text += &format!("# HELP highwater_{name} {help}.\n# TYPE highwater_{name} gauge\n{lines}");
     }
     text.push_str(END);
 }

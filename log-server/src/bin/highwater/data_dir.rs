@@ -1,4 +1,4 @@
-//! A data directory as `verify` and `dump` see it: opened for reading, with no lock and no repair.
+//! A data directory as `verify`, `dump` and `repair` see it: opened for reading, with no lock and no recovery.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 /// Which data directory.
 #[derive(Args)]
 pub struct DataDir {
-    /// The data directory. Nothing in it is changed; that of a running broker can be read too, though its end may
-    /// look torn while it is being written
+    /// The data directory. `dump` and `verify` change nothing in it, and read that of a running broker too, though
+    /// its end may look torn while it is being written
     #[arg(long, short, env = "HIGHWATER_DATA_DIR", default_value = "highwater-data", value_name = "DIR")]
     data_dir: PathBuf,
 }

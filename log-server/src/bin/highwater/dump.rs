@@ -327,6 +327,7 @@ fn summary(opened: &Opened, partition: &str, found: &Inspection) {
     for finding in &found.findings {
         say!("{:?}: {}: {}", finding.severity, finding.file, finding.what);
     }
+    found.losses.iter().for_each(|loss| say!("Lost: {}", human::loss(loss)));
 }
 
 fn summary_json(partition: &str, found: &Inspection) -> Value {
@@ -356,7 +357,7 @@ fn summary_json(partition: &str, found: &Inspection) -> Value {
     json!({
         "partition": partition, "log_start": log_start(found), "log_end": log_end(found),
         "durable_end": found.checkpoint.map(|checkpoint| checkpoint.durable_end),
-        "leader_epochs": epochs, "segments": segments, "findings": findings,
+        "leader_epochs": epochs, "segments": segments, "findings": findings, "losses": found.losses,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use log_core::log::Loss;
 
 /// `336776` as `336,776`.
 pub fn count(number: i64) -> String {
@@ -50,6 +51,25 @@ pub fn time(timestamp_ms: i64) -> String {
         Ok(timestamp) if timestamp_ms >= 0 => format!("{timestamp:.3}"),
         _ => "-".to_owned(),
     }
+}
+
+/// What was given up, where it was, and where it is kept.
+pub fn loss(loss: &Loss) -> String {
+    let kept = match (&loss.quarantined, loss.done) {
+        (_, false) => ", not finished: repeat `highwater repair`".to_owned(),
+        (Some(path), true) => format!(", kept in {path}"),
+        (None, true) => String::new(),
+    };
+    format!(
+        "offsets {} to {} given up at {}, {} at byte {} of {}: {}{kept}",
+        loss.first_offset,
+        loss.last_offset,
+        time(loss.skipped_ms),
+        bytes(loss.bytes),
+        loss.position,
+        loss.file,
+        loss.reason
+    )
 }
 
 #[cfg(test)]

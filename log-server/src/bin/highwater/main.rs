@@ -11,6 +11,7 @@ mod lag;
 mod place;
 mod produce;
 mod produce_input;
+mod repair;
 mod serve;
 mod table;
 mod topic;
@@ -40,6 +41,7 @@ enum Command {
     Lag(Box<lag::Lag>),
     Dump(Box<dump::Dump>),
     Verify(Box<verify::Verify>),
+    Repair(Box<repair::Repair>),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Lag(lag) => lag.run(),
         Command::Dump(dump) => dump.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Repair(repair) => repair.run(),
     };
     match result {
         Ok(code) => code,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use log_core::log::{Finding, Severity, inspect};
+use log_core::log::{Finding, Loss, Severity, inspect};
 use serde_json::json;
 
 use crate::data_dir::{DataDir, Opened};
@@ -39,6 +39,7 @@ struct Totals {
     records: u64,
     bytes: u64,
     findings: [u64; 3],
+    lost_offsets: u64,
 }
 
 impl Verify {
@@ -87,6 +88,7 @@ impl Verify {
                 totals.bytes += segment.batch_bytes;
             }
             inspection.findings.iter().for_each(|finding| self.report(&mut totals, finding));
+            inspection.losses.iter().for_each(|loss| self.report_loss(&mut totals, loss));
         }
         self.summarize(&totals, started);
         Ok(totals)
@@ -122,6 +124,16 @@ impl Verify {
         say!("{word}: {}{position}: {}", finding.file, finding.what);
     }
 
+    /// What was given up earlier is no damage any more, and is told all the same.
+    fn report_loss(&self, totals: &mut Totals, loss: &Loss) {
+        totals.lost_offsets += loss.last_offset.abs_diff(loss.first_offset) + 1;
+        match (self.quiet, self.json) {
+            (true, _) => {}
+            (false, true) => say!("{}", json!({"severity": "lost", "loss": loss})),
+            (false, false) => say!("lost: {}", human::loss(loss)),
+        }
+    }
+
     fn summarize(&self, totals: &Totals, started: Instant) {
         let [repairable, torn, damaged] = totals.findings;
         if self.json {
@@ -130,7 +142,7 @@ impl Verify {
                 json!({
                     "partitions": totals.partitions, "segments": totals.segments, "batches": totals.batches,
                     "records": totals.records, "bytes": totals.bytes,
-                    "repairable": repairable, "torn": torn, "damage": damaged,
+                    "repairable": repairable, "torn": torn, "damage": damaged, "lost_offsets": totals.lost_offsets,
                 })
             );
             return;
@@ -156,7 +168,7 @@ impl Verify {
             0 => say!("Sound: everything that was durable can be read."),
             _ => say!(
                 "DAMAGED in {damaged} places. The broker serves these partitions read-only, up to the damage. \
-                 Keep a copy of the directory before anything else is tried."
+                 Keep a copy of the directory before anything else is tried; `highwater repair` shows what can be done."
             ),
         }
     }
