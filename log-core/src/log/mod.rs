@@ -25,6 +25,7 @@ mod producer_snapshot;
 mod producer_state;
 mod quarantine;
 mod read;
+mod read_ahead;
 mod recovery;
 mod repair;
 mod retention;
@@ -63,6 +64,7 @@ pub use producer_state::{
     SequenceCheck, SequenceError, next_sequence,
 };
 pub use read::{Isolation, LogReader, ReadResult};
+pub use read_ahead::ReadAhead;
 pub use recovery::RecoveryReport;
 pub use repair::{losses, skip_holes};
 pub use retention::Retained;

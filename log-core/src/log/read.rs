@@ -17,6 +17,7 @@ use crate::record::TimestampedOffset;
 
 use super::error::{Corruption, ReadError};
 use super::leader_epoch::LeaderEpochs;
+use super::read_ahead::ReadAhead;
 use super::segments::Segments;
 use super::view::Cold;
 use super::watermarks::{Bounds, LogPosition, Published, Watermarks};
@@ -42,6 +43,8 @@ pub struct ReadResult {
     pub next_offset: i64,
     /// The watermarks that bounded the read.
     pub watermarks: Watermarks,
+    /// What is to be brought in now, so that a reader who goes on does not wait for it.
+    pub ahead: Option<ReadAhead>,
 }
 
 /// What the writer shares with the readers.
@@ -137,7 +140,12 @@ impl LogReader {
             }
             let (end_offset, end) = limit(bounds, isolation);
             if offset >= end_offset {
-                return Ok(ReadResult { records: Bytes::new(), next_offset: offset, watermarks });
+                return Ok(ReadResult {
+                    records: Bytes::new(),
+                    next_offset: offset,
+                    watermarks,
+                    ahead: None,
+                });
             }
             let Some(index) = segments.floor(offset) else { return Err(self.before_first_segment(offset)) };
             let segment = &segments.as_slice()[index];
@@ -146,10 +154,15 @@ impl LogReader {
             }
             let end = segment.end_position(segments.end_offset(index), end)?;
             let found = segment.read(offset, max_bytes, at_least_one, end, cold, epochs)?;
+            let (records, next_offset, ahead) = match found {
+                Some(found) => (segment.slice(found.range), found.next_offset, found.ahead),
+                None => (Bytes::new(), offset, None),
+            };
             Ok(ReadResult {
-                records: found.as_ref().map_or_else(Bytes::new, |found| segment.slice(found.range.clone())),
-                next_offset: found.map_or(offset, |found| found.next_offset),
+                records,
+                next_offset,
                 watermarks,
+                ahead: ahead.map(|range| segment.read_ahead(range)),
             })
         })
     }

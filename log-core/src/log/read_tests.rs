@@ -56,6 +56,37 @@ fn what_is_not_in_memory_is_refused_or_waited_for() {
 }
 
 #[test]
+fn a_reader_that_goes_on_waits_for_the_disk_twice() {
+    let sim = SimStorage::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(sim.clone());
+    storage.create_dir_all(PARTITION).expect("room");
+    let (mut log, _) =
+        PartitionLog::open(storage, PARTITION, Arc::new(DirHealth::default()), LogConfig::default())
+            .expect("opens");
+    let large = "x".repeat(256 << 10);
+    for _ in 0..120 {
+        log.append(&batch(1000, &[&large]), 0, 1).expect("room");
+    }
+    log.flush().expect("a healthy disk");
+    sim.evict(&first_log()).expect("there");
+    let reader = log.reader();
+    let mut waited = Vec::new();
+    for offset in 10..120 {
+        let read = match reader.read_resident(offset, 1, Isolation::Uncommitted, true) {
+            Err(ReadError::Cold) => {
+                waited.push(offset);
+                reader.read(offset, 1, Isolation::Uncommitted, true)
+            }
+            read => read,
+        };
+        if let Some(ahead) = read.expect("a healthy disk").ahead {
+            ahead.run();
+        }
+    }
+    assert_eq!(waited, [10, 11], "once unknown, once to become known");
+}
+
+#[test]
 fn a_segment_that_is_not_open_is_not_in_memory() {
     let sim = SimStorage::new(1);
     let storage: Arc<dyn Storage> = Arc::new(sim.clone());
@@ -161,7 +192,7 @@ fn flip(disk: &Disk, name: &str, bit: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     /// Any bit of a sealed segment, under a log that has been read before: header fields that no checksum
     /// covers (offset, length, leader epoch) included.

@@ -20,6 +20,7 @@ use crate::storage::{DirectFile, SegmentFile, Storage, create_segment, truncate_
 use super::error::{Corruption, ReadError};
 use super::index_tail::{IndexTail, Stop};
 use super::offset_index::OffsetIndex;
+use super::read_ahead::Readers;
 use super::scan::{BatchScanner, Depth, Step};
 use super::time_index::TimeIndex;
 use super::watermarks::LogPosition;
@@ -82,6 +83,8 @@ pub(crate) struct SegmentData {
     /// Where the last batch ends, once the segment is sealed.
     sealed_end: AtomicU64,
     sealed: AtomicBool,
+    /// Who goes through it from front to back.
+    pub(crate) readers: Readers,
     /// Why the segment ends before the next one begins, if it does.
     pub(crate) damage: Option<Corruption>,
 }
@@ -347,6 +350,7 @@ impl SegmentData {
             times: indexes.times,
             sealed_end: AtomicU64::new(0),
             sealed: AtomicBool::new(false),
+            readers: Readers::default(),
             damage: None,
         }
     }

@@ -13,6 +13,7 @@ use crate::storage::SegmentSlice;
 use super::error::ReadError;
 use super::leader_epoch::LeaderEpochs;
 use super::offset_index::OffsetEntry;
+use super::read_ahead::ReadAhead;
 use super::segment::{NO_TIMESTAMP, Segment};
 use super::view::{Boundary, Cold, View};
 
@@ -26,9 +27,16 @@ pub(crate) struct Found {
     pub(crate) range: Range<u64>,
     /// The offset after the last of the batches.
     pub(crate) next_offset: i64,
+    /// What the disk is to be asked for next, for the sake of a reader that goes on from there.
+    pub(crate) ahead: Option<Range<u64>>,
 }
 
 impl Segment {
+    /// A part of the file that somebody is going to want.
+    pub(crate) fn read_ahead(&self, range: Range<u64>) -> ReadAhead {
+        ReadAhead::new(self.loaded().file.clone(), range)
+    }
+
     /// A slice of the file that keeps its map alive.
     pub(crate) fn slice(&self, range: Range<u64>) -> Bytes {
         Bytes::from_owner(SegmentSlice::new(self.loaded().file.clone(), range))
@@ -67,7 +75,9 @@ impl Segment {
             return Ok(None);
         };
         let stop = view.checked(start, stop)?;
-        Ok(Some(Found { range: start.position..stop.position, next_offset: stop.offset }))
+        let range = start.position..stop.position;
+        let ahead = view.data.readers.note(range.clone(), view.has_waited(), end);
+        Ok(Some(Found { range, next_offset: stop.offset, ahead }))
     }
 
     /// The first record at or after `log_start` with at least this timestamp.

@@ -49,6 +49,8 @@ pub(crate) struct View<'a> {
     window_bytes: u64,
     /// What is known to be in memory, as start and end.
     resident: Cell<(u64, u64)>,
+    /// Whether the disk had to be waited for.
+    waited: Cell<bool>,
 }
 
 impl<'a> View<'a> {
@@ -61,7 +63,21 @@ impl<'a> View<'a> {
         epochs: &'a LeaderEpochs,
         window_bytes: u64,
     ) -> View<'a> {
-        View { segment, data: segment.loaded(), end, cold, epochs, window_bytes, resident: Cell::new((0, 0)) }
+        View {
+            segment,
+            data: segment.loaded(),
+            end,
+            cold,
+            epochs,
+            window_bytes,
+            resident: Cell::new((0, 0)),
+            waited: Cell::new(false),
+        }
+    }
+
+    /// Whether the disk had to be waited for so far.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited.get()
     }
 
     /// Asks once for everything that is probably going to be touched, to save asking for its parts.
@@ -87,6 +103,7 @@ impl<'a> View<'a> {
             if self.cold == Cold::Refuse {
                 return Err(ReadError::Cold);
             }
+            self.waited.set(true);
             let wide =
                 range.start..range.end.max(range.start.saturating_add(self.window_bytes)).min(self.end);
             if self.data.file.bring_in(wide.clone()).is_ok() {

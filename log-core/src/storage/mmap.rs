@@ -29,6 +29,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 use rustix::param::page_size;
 
 use super::direct::Direct;
+use super::turns::Turns;
 use super::{DirectFile, LockError, READ_BYTES_MAX, RandomFile, ReadAt, SegmentFile, Storage, StorageLock};
 
 /// How appended bytes get into a segment. Reads go through the map in both.
@@ -47,15 +48,19 @@ pub enum WriteMode {
 /// 1 MiB a third (`cargo bench -p benches --bench append`).
 pub const CALL_BYTES_MIN: usize = 8 << 10;
 
-/// Bytes that one call asks the disk to read ahead. The kernel cuts a larger one down to what it
-/// reads ahead by itself (`read_ahead_kb`, 128 unless somebody has set it).
-const READ_AHEAD_CALL_BYTES: u64 = 128 << 10;
+/// Bytes that are asked of the disk at a time where history is brought in. Two of these are under way,
+/// enough to keep a disk busy and little enough not to keep a sync waiting.
+const CHUNK_BYTES: u64 = 512 << 10;
+/// Bytes that one call asks for. The kernel cuts a larger one down to what it reads ahead by itself
+/// (`read_ahead_kb`, 128 unless somebody has set it).
+const CALL_READ_BYTES: u64 = 128 << 10;
 
 /// A directory of the real file system.
 #[derive(Debug)]
 pub struct MmapStorage {
     root: PathBuf,
     mode: WriteMode,
+    turns: Arc<Turns>,
 }
 
 impl MmapStorage {
@@ -68,7 +73,7 @@ impl MmapStorage {
         for made in root.ancestors().skip(1).take(missing) {
             File::open(made)?.sync_all()?;
         }
-        Ok(MmapStorage { root, mode })
+        Ok(MmapStorage { root, mode, turns: Arc::default() })
     }
 
     /// The directory that paths are relative to.
@@ -151,7 +156,7 @@ impl Storage for MmapStorage {
 
     fn open_segment(&self, path: &str, reserve_bytes: u64, create: bool) -> io::Result<Arc<dyn SegmentFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(create).open(self.resolve(path)?)?;
-        Ok(Arc::new(MmapSegment::new(path, file, reserve_bytes, self.mode)?))
+        Ok(Arc::new(MmapSegment::new(path, file, reserve_bytes, self.mode, Arc::clone(&self.turns))?))
     }
 
     fn open_random(&self, path: &str, create: bool) -> io::Result<Arc<dyn RandomFile>> {
@@ -233,12 +238,19 @@ struct MmapSegment {
     file: File,
     mode: WriteMode,
     region: Region,
+    turns: Arc<Turns>,
     /// Written by the writer alone; others only look at it.
     allocated: AtomicU64,
 }
 
 impl MmapSegment {
-    fn new(path: &str, file: File, reserve_bytes: u64, mode: WriteMode) -> io::Result<MmapSegment> {
+    fn new(
+        path: &str,
+        file: File,
+        reserve_bytes: u64,
+        mode: WriteMode,
+        turns: Arc<Turns>,
+    ) -> io::Result<MmapSegment> {
         let len = file.metadata()?.len();
         let region = Region::map_file(&file, to_usize(reserve_bytes.max(len))?)?;
         if reserve_bytes <= len {
@@ -247,7 +259,20 @@ impl MmapSegment {
             region.advise(0..region.len(), Advice::Random)?;
         }
         region.publish(0, to_usize(len)?);
-        Ok(MmapSegment { path: path.to_owned(), file, mode, region, allocated: AtomicU64::new(len) })
+        Ok(MmapSegment { path: path.to_owned(), file, mode, region, turns, allocated: AtomicU64::new(len) })
+    }
+
+    /// Has the disk begin to read a range, without waiting for it.
+    fn ask_for(&self, range: Range<u64>) {
+        for at in range.clone().step_by(CALL_READ_BYTES as usize) {
+            let len = (range.end - at).min(CALL_READ_BYTES);
+            // A hint: who waits for the bytes learns what is wrong with them.
+            let _ = fadvise(&self.file, at, NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
+        }
+    }
+
+    fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        self.region.populate(range.start as usize..range.end as usize)
     }
 
     fn pwrite(&self, pos: u64, parts: &[&[u8]]) -> io::Result<()> {
@@ -333,25 +358,22 @@ impl SegmentFile for MmapSegment {
     }
 
     fn bring_in(&self, range: Range<u64>) -> io::Result<()> {
-        // All of it is asked for before the first page is waited for.
-        self.read_ahead(range.clone());
-        self.region.populate(range.start as usize..range.end as usize)
-    }
-
-    fn read_ahead(&self, range: Range<u64>) {
-        assert!(range.end <= self.published(), "{}: read ahead past what is published", self.path);
-        let mut at = range.start;
-        while at < range.end {
-            let len = (range.end - at).min(READ_AHEAD_CALL_BYTES);
-            // A hint: who waits for the bytes learns what is wrong with them.
-            let _ = fadvise(&self.file, at, NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
-            at += len;
+        // Each chunk is asked for before the one before it is waited for.
+        let mut asked = range.start..range.start;
+        for at in range.clone().step_by(CHUNK_BYTES as usize) {
+            let chunk = at..range.end.min(at + CHUNK_BYTES);
+            if !self.is_resident(chunk.clone()) {
+                self.turns.wait_for_syncs();
+                self.ask_for(chunk.clone());
+            }
+            self.populate(std::mem::replace(&mut asked, chunk))?;
         }
+        self.populate(asked)
     }
 
     fn sync(&self) -> io::Result<()> {
         // Writes back what was stored through the map as well, and the length with it.
-        self.file.sync_data()
+        self.turns.sync(|| self.file.sync_data())
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {

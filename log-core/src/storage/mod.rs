@@ -16,6 +16,7 @@ mod direct;
 #[allow(unsafe_code)]
 mod mmap;
 pub mod sim;
+mod turns;
 
 use std::fmt;
 use std::io;
@@ -125,15 +126,12 @@ pub trait SegmentFile: ReadAt {
     /// True of this moment only: what is clean may be dropped at any time.
     ///
     /// # Panics
-    /// If the range does not lie below the published length, here and in the next two.
+    /// If the range does not lie below the published length, here and in the next.
     fn is_resident(&self, range: Range<u64>) -> bool;
     /// Brings a range of published bytes into memory, waiting for the disk. What a device cannot
     /// bring, or a file that has become too short does not have, is an `Err` here, and would be a
-    /// SIGBUS to whoever touched it (R3).
+    /// SIGBUS to whoever touched it (R3). Syncs of the same disk go first.
     fn bring_in(&self, range: Range<u64>) -> io::Result<()>;
-    /// Has the disk begin to bring in a range of published bytes, without waiting until they are
-    /// there; it may wait for room in the disk's queue. A hint.
-    fn read_ahead(&self, range: Range<u64>);
     /// Makes every published byte durable. Any number of threads may call it beside the writer.
     fn sync(&self) -> io::Result<()>;
     /// Cuts the file to `len` and publishes that. Only for recovery, hence `&mut`: nobody can hold

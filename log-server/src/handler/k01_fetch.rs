@@ -161,7 +161,7 @@ impl Fetch {
         for wanted in &self.session.partitions {
             let answer = find(context, wanted)
                 .map_err(Unread::Error)
-                .and_then(|partition| self.read_partition(&partition, wanted, read.bytes, read_log));
+                .and_then(|partition| self.read_partition(context, &partition, wanted, read.bytes, read_log));
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(Unread::Error(error)) => FetchPartitionResponse::error(wanted.wanted.index, error.code()),
@@ -176,6 +176,7 @@ impl Fetch {
 
     fn read_partition(
         &self,
+        context: &Context,
         partition: &Partition,
         wanted: &SessionPartition,
         bytes_before: usize,
@@ -205,6 +206,9 @@ impl Fetch {
                 }
                 Err(error) => return Err(unread(partition, &error)),
             };
+            if let Some(ahead) = read.ahead {
+                context.cold_reads.ahead(ahead);
+            }
             let end = match isolation {
                 Isolation::Committed => read.watermarks.last_stable(),
                 _ => read.watermarks.high_watermark(),

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use log_core::log::ReadAhead;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 
@@ -33,6 +34,17 @@ impl ColdReads {
         match done.await {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// Brings in what somebody is going to want, on a blocking thread, if there is room: who already waits goes
+    /// first, and without it a reader has to wait once more.
+    pub fn ahead(&self, ahead: ReadAhead) {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            tokio::task::spawn_blocking(move || {
+                ahead.run();
+                drop(permit);
+            });
         }
     }
 }

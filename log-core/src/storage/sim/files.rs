@@ -95,11 +95,6 @@ impl SegmentFile for SimSegment {
         self.disk.lock().bring_in(self.id, range)
     }
 
-    fn read_ahead(&self, range: Range<u64>) {
-        // A hint, that this disk follows at once and as far as it can.
-        let _ = self.bring_in(range);
-    }
-
     fn sync(&self) -> io::Result<()> {
         self.disk.lock().sync_file(self.id, &self.path)
     }
