@@ -1,23 +1,38 @@
 //! Produce and fetch over loopback, each beside its bare-hardware twin in the same run.
 //!
-//! `cargo bench -p benches --bench loopback` prints one line a load: the median of several rounds, the twin's, the
-//! ratio. `-- --test` runs each load once and small. Not criterion: a round moves a gigabyte and has many threads.
+//!     cargo bench -p benches --bench loopback
+//!
+//! A broker in this process is spoken to over a socket with requests that were encoded before the clock started. A
+//! line is the median of several rounds, that of the twin named after the semicolon, their ratio, and the ratio to
+//! reach. `-- --test` runs each load once and small. Not criterion: a round moves a gigabyte and has many threads.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use benches::twin;
+use benches::figures::{Latencies, directory, head, is_smoke, median, mib_per_s, row, size};
+use benches::twin::{self, Store};
 use benches::wire_client::{Connection, expect_produced, fetch_frame, metadata_frame, produce_frame};
 use bytes::Bytes;
 use log_core::record::{BatchBuilder, Compression};
-use log_server::config::WriteMode;
 use log_server::{Broker, BrokerConfig};
 
-const RECORD_BYTES: usize = 1 << 10;
 const REQUESTS_IN_FLIGHT: usize = 16;
-const PRODUCERS: usize = 64;
+/// In flight where durability has company.
+const COMPANY: usize = 64;
+const COMPANY_BYTES: usize = 16 << 10;
+
+/// (record bytes, batch bytes) of a stream, and what its produce is to reach of the twin.
+const STREAMS: [(usize, usize, f64); 4] = [
+    (1 << 10, 64 << 10, 0.65),
+    (1 << 10, 1 << 20, 0.65),
+    (100 << 10, 100 << 10, 0.8),
+    (100 << 10, 1 << 20, 0.8),
+];
+const FETCH_GOAL: f64 = 0.85;
+const DURABLE_GOAL: f64 = 0.6;
+const ROUND_TRIP_GOAL: f64 = 1.5;
 
 /// How much each load moves.
 struct Scale {
@@ -27,45 +42,39 @@ struct Scale {
 }
 
 fn main() -> io::Result<()> {
-    let smoke = std::env::args().any(|argument| argument == "--test");
-    let scale = if smoke {
+    let scale = if is_smoke() {
         Scale { rounds: 1, stream_bytes: 16 << 20, requests_per_producer: 10 }
     } else {
         Scale { rounds: 5, stream_bytes: 1 << 30, requests_per_producer: 400 }
     };
-    let dir = bench_dir()?;
-    println!("{:<52} {:>14} {:>14} {:>7}", "load (median of rounds)", "highwater", "twin", "ratio");
-    for batch_bytes in [64 << 10, 1 << 20] {
-        let mut produced = [Vec::new(), Vec::new()];
+    let dir = directory();
+    head(1, &["load", "Highwater", "twin", "ratio", "goal"]);
+    for (record_bytes, batch_bytes, produce_goal) in STREAMS {
+        let batch = Batch::new(record_bytes, batch_bytes);
+        let mut produced = Vec::new();
         let mut fetched = Vec::new();
-        let mut bare_in = Vec::new();
+        let mut bare_in = [Vec::new(), Vec::new()];
         let mut bare_out = Vec::new();
         for _ in 0..scale.rounds {
-            for (mode, produced) in [WriteMode::Mapped, WriteMode::Pwrite].into_iter().zip(&mut produced) {
-                let broker = RunningBroker::start(dir.path(), mode)?;
-                produced.push(produce(broker.address, batch_bytes, scale.stream_bytes)?);
-                if mode == WriteMode::Mapped {
-                    fetched.push(fetch_all(broker.address, batch_bytes, scale.stream_bytes)?);
-                }
-                broker.stop();
+            let broker = RunningBroker::start(dir.path())?;
+            produced.push(produce(broker.address, &batch, scale.stream_bytes, 1, REQUESTS_IN_FLIGHT)?);
+            fetched.push(fetch_all(broker.address, &batch, scale.stream_bytes)?);
+            broker.stop();
+            for (store, bare_in) in [Store::Map, Store::Call].into_iter().zip(&mut bare_in) {
+                bare_in.push(twin::socket_to_file(dir.path(), scale.stream_bytes, batch.bytes.len(), store)?);
             }
-            bare_in.push(twin::socket_to_map(dir.path(), scale.stream_bytes, batch_bytes)?);
-            bare_out.push(twin::map_to_socket(dir.path(), scale.stream_bytes, batch_bytes)?);
+            bare_out.push(twin::map_to_socket(dir.path(), scale.stream_bytes, batch.bytes.len())?);
         }
-        let kib = batch_bytes >> 10;
-        let [mapped, pwrite] = produced;
-        report(&format!("produce acks=1, 1 KiB records, {kib} KiB batches"), &scale, mapped, bare_in.clone());
-        report(&format!("the same with write_mode=pwrite, {kib} KiB batches"), &scale, pwrite, bare_in);
-        report(&format!("hot fetch, 1 KiB records, {kib} KiB batches"), &scale, fetched, bare_out);
+        let shape = format!("{} records, batches of {}", size(record_bytes), size(batch_bytes));
+        let bytes = scale.stream_bytes;
+        let [by_map, by_call] = bare_in;
+        let load = format!("produce, acks=1, {shape}");
+        report(&format!("{load}; socket to map"), bytes, produced.clone(), by_map, Some(produce_goal));
+        report(&format!("{load}; socket to file by `pwrite`"), bytes, produced, by_call, None);
+        report(&format!("hot fetch, {shape}; map to socket"), bytes, fetched, bare_out, Some(FETCH_GOAL));
     }
-    many_producers(dir.path(), &scale)?;
+    in_company(dir.path(), &scale)?;
     round_trip(dir.path(), &scale)
-}
-
-/// A directory on the disk that the build is on, rather than a tmpfs that /tmp may be.
-fn bench_dir() -> io::Result<tempfile::TempDir> {
-    let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target");
-    tempfile::tempdir_in(target)
 }
 
 /// A broker in this process on free ports, with a runtime and a data directory of its own.
@@ -77,14 +86,13 @@ struct RunningBroker {
 }
 
 impl RunningBroker {
-    fn start(dir: &Path, write_mode: WriteMode) -> io::Result<Self> {
+    fn start(dir: &Path) -> io::Result<Self> {
         let data = tempfile::tempdir_in(dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let config = BrokerConfig {
             data_dir: data.path().to_path_buf(),
             listen: "127.0.0.1:0".into(),
             http: "off".into(),
-            write_mode,
             ..BrokerConfig::default()
         };
         let broker = runtime.block_on(Broker::start(config)).map_err(io::Error::other)?;
@@ -97,29 +105,43 @@ impl RunningBroker {
     }
 }
 
-/// One batch of `bytes` or a little less, of 1 KiB records that do not compress to nothing.
-fn batch(bytes: usize) -> (Bytes, usize) {
-    let value: Vec<u8> = (0..RECORD_BYTES - 16).map(|i| (i * 31 % 251) as u8).collect();
-    let records = bytes / RECORD_BYTES;
-    let mut builder = BatchBuilder::new(Compression::None);
-    // Of now: records of 1970 are what retention is there to delete.
-    let now_ms = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
-    for _ in 0..records {
-        builder.append(now_ms, Some(b"key"), Some(&value), &[]).expect("a record within the limits");
-    }
-    (builder.build(0).expect("a batch within the limits"), records)
+/// A batch to send again and again.
+struct Batch {
+    bytes: Bytes,
+    records: usize,
+    record_bytes: usize,
 }
 
-/// Streams `total` bytes on one connection, with a bounded number of requests in flight.
-fn produce(broker: SocketAddr, batch_bytes: usize, total: usize) -> io::Result<Duration> {
+impl Batch {
+    /// Records of `record_bytes` each, as many as fit into `batch_bytes`.
+    fn new(record_bytes: usize, batch_bytes: usize) -> Batch {
+        let value: Vec<u8> = (0..record_bytes - 16).map(|i| (i * 31 % 251) as u8).collect();
+        let records = batch_bytes / record_bytes;
+        let mut builder = BatchBuilder::new(Compression::None);
+        // Of now: records of 1970 are what retention is there to delete.
+        let now_ms = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as i64);
+        for _ in 0..records {
+            builder.append(now_ms, Some(b"key"), Some(&value), &[]).expect("a record within the limits");
+        }
+        Batch { bytes: builder.build(0).expect("a batch within the limits"), records, record_bytes }
+    }
+}
+
+/// Streams `total` bytes on one connection, with so many requests in flight.
+fn produce(
+    broker: SocketAddr,
+    batch: &Batch,
+    total: usize,
+    acks: i16,
+    in_flight: usize,
+) -> io::Result<Duration> {
     let topic = "stream";
-    let (records, _) = batch(batch_bytes);
-    let requests = total / records.len();
-    let frame = produce_frame(topic, 0, 1, records);
+    let requests = total / batch.bytes.len();
+    let frame = produce_frame(topic, 0, acks, batch.bytes.clone());
     create_topic(broker, topic)?;
     let mut sender = Connection::open(broker)?;
     let mut receiver = sender.try_clone()?;
-    let (permit, permits) = std::sync::mpsc::sync_channel::<()>(REQUESTS_IN_FLIGHT);
+    let (permit, permits) = std::sync::mpsc::sync_channel::<()>(in_flight);
     let started = Instant::now();
     let sending = std::thread::spawn(move || -> io::Result<()> {
         for _ in 0..requests {
@@ -138,34 +160,34 @@ fn produce(broker: SocketAddr, batch_bytes: usize, total: usize) -> io::Result<D
 }
 
 /// Reads back what [`produce`] wrote, one request after the other as a consumer does.
-fn fetch_all(broker: SocketAddr, batch_bytes: usize, total: usize) -> io::Result<Duration> {
+fn fetch_all(broker: SocketAddr, batch: &Batch, total: usize) -> io::Result<Duration> {
     let topic = "stream";
-    let (batch, records) = batch(batch_bytes);
-    let requests = total / batch.len();
-    wait_until_durable(broker, topic, (requests * records) as i64)?;
+    let requests = total / batch.bytes.len();
+    let end = (requests * batch.records) as i64;
+    wait_until_durable(broker, topic, end, batch.record_bytes)?;
     let mut connection = Connection::open(broker)?;
     let started = Instant::now();
     let mut offset = 0;
     let mut received = 0;
-    while offset < (requests * records) as i64 {
-        let bytes_max = batch_bytes.max(1 << 20) as i32;
+    while offset < end {
+        let bytes_max = batch.bytes.len().max(1 << 20) as i32;
         connection.send(&fetch_frame(topic, 0, offset, bytes_max))?;
         let (_, bytes) = connection.receive_head(64)?;
-        let batches = bytes / batch.len();
+        let batches = bytes / batch.bytes.len();
         assert!(batches > 0, "the broker answered without records at offset {offset}");
-        offset += (batches * records) as i64;
-        received += batches * batch.len();
+        offset += (batches * batch.records) as i64;
+        received += batches;
     }
-    assert_eq!(received, requests * batch.len());
+    assert_eq!(received, requests);
     Ok(started.elapsed())
 }
 
 /// Fetches the last record until it is there: what was acknowledged with acks=1 may not be synced yet.
-fn wait_until_durable(broker: SocketAddr, topic: &str, end: i64) -> io::Result<()> {
+fn wait_until_durable(broker: SocketAddr, topic: &str, end: i64, record_bytes: usize) -> io::Result<()> {
     let mut connection = Connection::open(broker)?;
     loop {
         connection.send(&fetch_frame(topic, 0, end - 1, 1))?;
-        if connection.receive_head(64)?.1 > RECORD_BYTES {
+        if connection.receive_head(64)?.1 > record_bytes {
             return Ok(());
         }
     }
@@ -178,32 +200,44 @@ fn create_topic(broker: SocketAddr, topic: &str) -> io::Result<()> {
     connection.receive().map(drop)
 }
 
-/// 64 producers, one request in flight each: what durability costs when there is company.
-fn many_producers(dir: &Path, scale: &Scale) -> io::Result<()> {
-    let mut relaxed = Vec::new();
-    let mut durable = Vec::new();
-    for _ in 0..scale.rounds {
-        for (acks, took) in [(1, &mut relaxed), (-1, &mut durable)] {
-            let broker = RunningBroker::start(dir, WriteMode::Mapped)?;
-            took.push(produce_together(broker.address, acks, scale.requests_per_producer)?);
-            broker.stop();
+/// What durability costs when there is company: 64 requests in flight, of as many producers or of one.
+fn in_company(dir: &Path, scale: &Scale) -> io::Result<()> {
+    let batch = Batch::new(1 << 10, COMPANY_BYTES);
+    let total = COMPANY * scale.requests_per_producer * batch.bytes.len();
+    let loads: [(&str, Load); 2] = [
+        ("64 producers of one request each", |broker, batch, requests, acks| {
+            produce_together(broker, batch, requests, acks)
+        }),
+        ("one producer of 64 requests", |broker, batch, requests, acks| {
+            produce(broker, batch, COMPANY * requests * batch.bytes.len(), acks, COMPANY)
+        }),
+    ];
+    for (name, load) in loads {
+        let mut durable = Vec::new();
+        let mut relaxed = Vec::new();
+        for _ in 0..scale.rounds {
+            for (acks, took) in [(1, &mut relaxed), (-1, &mut durable)] {
+                let broker = RunningBroker::start(dir)?;
+                took.push(load(broker.address, &batch, scale.requests_per_producer, acks)?);
+                broker.stop();
+            }
         }
+        let load = format!("{name} in flight, {}, acks=all; acks=1", size(COMPANY_BYTES));
+        report(&load, total, durable, relaxed, Some(DURABLE_GOAL));
     }
-    let moved = Scale {
-        stream_bytes: PRODUCERS * scale.requests_per_producer * (16 << 10),
-        ..Scale { rounds: 0, stream_bytes: 0, requests_per_producer: 0 }
-    };
-    report("64 producers x 16 KiB, acks=all (twin: acks=1)", &moved, durable, relaxed);
     Ok(())
 }
 
-fn produce_together(broker: SocketAddr, acks: i16, requests: usize) -> io::Result<Duration> {
+/// Sends `requests` for each of 64 with this acks.
+type Load = fn(SocketAddr, &Batch, usize, i16) -> io::Result<Duration>;
+
+fn produce_together(broker: SocketAddr, batch: &Batch, requests: usize, acks: i16) -> io::Result<Duration> {
     let topic = "together";
     create_topic(broker, topic)?;
-    let frame = produce_frame(topic, 0, acks, batch(16 << 10).0);
+    let frame = produce_frame(topic, 0, acks, batch.bytes.clone());
     let started = Instant::now();
     std::thread::scope(|scope| {
-        let producers: Vec<_> = (0..PRODUCERS)
+        let producers: Vec<_> = (0..COMPANY)
             .map(|_| {
                 scope.spawn(|| -> io::Result<()> {
                     let mut connection = Connection::open(broker)?;
@@ -220,48 +254,56 @@ fn produce_together(broker: SocketAddr, acks: i16, requests: usize) -> io::Resul
     Ok(started.elapsed())
 }
 
-/// One producer, one 1 KiB record in flight, acks=all, beside a bare append and `fdatasync`: p50 of each.
+/// One producer, one record of 1 KiB in flight, acks=all, beside a bare append and `fdatasync` of as many bytes.
 fn round_trip(dir: &Path, scale: &Scale) -> io::Result<()> {
     let topic = "alone";
-    let broker = RunningBroker::start(dir, WriteMode::Mapped)?;
+    let broker = RunningBroker::start(dir)?;
     create_topic(broker.address, topic)?;
-    let frame = produce_frame(topic, 0, -1, batch(RECORD_BYTES).0);
+    let batch = Batch::new(1 << 10, 1 << 10);
+    let frame = produce_frame(topic, 0, -1, batch.bytes.clone());
     let mut connection = Connection::open(broker.address)?;
-    let mut acknowledged = Vec::new();
-    for _ in 0..scale.requests_per_producer * 5 {
-        let started = Instant::now();
-        connection.send(&frame)?;
-        expect_produced(connection.receive()?, topic);
-        acknowledged.push(started.elapsed());
+    let (file, mut map) = twin::allocated_map(dir, 64 << 20)?;
+    let mut acknowledged = Latencies::default();
+    let mut bare = Latencies::default();
+    let mut at = 0;
+    for _ in 0..scale.rounds {
+        for _ in 0..scale.requests_per_producer {
+            let started = Instant::now();
+            connection.send(&frame)?;
+            expect_produced(connection.receive()?, topic);
+            acknowledged.record(started.elapsed());
+        }
+        for _ in 0..scale.requests_per_producer {
+            let started = Instant::now();
+            map[at..at + batch.bytes.len()].copy_from_slice(&batch.bytes);
+            file.sync_data()?;
+            bare.record(started.elapsed());
+            at += batch.bytes.len();
+        }
     }
     broker.stop();
-    let (file, mut map) = twin::allocated_map(dir, 64 << 20)?;
-    let mut bare = Vec::new();
-    for i in 0..scale.requests_per_producer * 5 {
-        let started = Instant::now();
-        let at = i * RECORD_BYTES % (63 << 20);
-        map[at..at + RECORD_BYTES].fill(0x5a);
-        file.sync_data()?;
-        bare.push(started.elapsed());
+    for (quantile, name, goal) in
+        [(0.5, "p50", format!("≤ {ROUND_TRIP_GOAL}")), (0.99, "p99", "–".to_owned())]
+    {
+        let (ours, twins) = (acknowledged.at(quantile), bare.at(quantile));
+        row([
+            format!("one producer of one request in flight, 1 KiB, acks=all, {name}; store and `fdatasync`"),
+            format!("{} µs", ours.as_micros()),
+            format!("{} µs", twins.as_micros()),
+            format!("{:.2}", ours.as_secs_f64() / twins.as_secs_f64()),
+            goal,
+        ]);
     }
-    let (ours, twins) = (median(acknowledged), median(bare));
-    println!(
-        "{:<52} {:>11} us {:>11} us {:>7.2}",
-        "1 KiB, acks=all, one in flight: p50 (twin: fdatasync)",
-        ours.as_micros(),
-        twins.as_micros(),
-        ours.as_secs_f64() / twins.as_secs_f64()
-    );
     Ok(())
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn report(load: &str, scale: &Scale, ours: Vec<Duration>, twins: Vec<Duration>) {
-    let mib_per_s = |took: Duration| scale.stream_bytes as f64 / (1 << 20) as f64 / took.as_secs_f64();
-    let (ours, twins) = (mib_per_s(median(ours)), mib_per_s(median(twins)));
-    println!("{load:<52} {ours:>8.0} MiB/s {twins:>8.0} MiB/s {:>7.2}", ours / twins);
+fn report(load: &str, bytes: usize, ours: Vec<Duration>, twins: Vec<Duration>, goal: Option<f64>) {
+    let [ours, twins] = [ours, twins].map(|rounds| mib_per_s(bytes as u64, median(rounds)));
+    row([
+        load.to_owned(),
+        format!("{ours:.0} MiB/s"),
+        format!("{twins:.0} MiB/s"),
+        format!("{:.2}", ours / twins),
+        goal.map_or_else(|| "–".to_owned(), |goal| format!("≥ {goal}")),
+    ]);
 }

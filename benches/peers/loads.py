@@ -28,19 +28,23 @@ class Throughput:
     partitions: int
     compression: str = "none"
     consumed: bool = False
+    # acks=all without idempotence.
+    plain: bool = False
 
     @property
     def name(self) -> str:
         """As the table has it."""
         many = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
         packed = "" if self.compression == "none" else f", {self.compression}"
-        return f"{size(self.record_bytes)}, acks={self.acks}, {many}{packed}"
+        plain = ", not idempotent" if self.plain else ""
+        return f"{size(self.record_bytes)}, acks={self.acks}{plain}, {many}{packed}"
 
     @property
     def driver_arguments(self) -> list[str]:
         """What the driver is told beside the broker, the topic and the time."""
         return ["--record-bytes", str(self.record_bytes), "--acks", self.acks,
-                "--partitions", str(self.partitions), "--compression", self.compression]  # fmt: skip
+                "--partitions", str(self.partitions), "--compression", self.compression,
+                *(["--plain"] if self.plain else [])]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def throughputs(full: bool) -> list[Throughput]:
                     if full or compression == "none" or (record_bytes, acks) == (1024, "all"):
                         consumed = acks == "all" and compression == "none"
                         loads.append(Throughput(record_bytes, acks, partitions, compression, consumed))
+    loads.append(Throughput(1024, "all", 1, plain=True))
+    loads.append(Throughput(10240, "all", 1, plain=True))
     return loads
 
 

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,17 @@ pub fn allocated_map(dir: &Path, len: usize) -> io::Result<(File, MmapMut)> {
     Ok((file, map))
 }
 
-/// Receives `total` bytes over loopback and copies them into a fresh map, `block` bytes a read. The floor of a produce.
-pub fn socket_to_map(dir: &Path, total: usize, block: usize) -> io::Result<Duration> {
+/// How a twin's bytes get from its buffer into its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Copied into a map of the file.
+    Map,
+    /// Written by `pwrite`.
+    Call,
+}
+
+/// Receives `total` bytes over loopback, `block` bytes a read, and puts them into a fresh file. The floor of a produce.
+pub fn socket_to_file(dir: &Path, total: usize, block: usize, store: Store) -> io::Result<Duration> {
     let (file, mut map) = allocated_map(dir, total)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut sender = TcpStream::connect(listener.local_addr()?)?;
@@ -47,7 +57,10 @@ pub fn socket_to_map(dir: &Path, total: usize, block: usize) -> io::Result<Durat
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        map[at..at + n].copy_from_slice(&buffer[..n]);
+        match store {
+            Store::Map => map[at..at + n].copy_from_slice(&buffer[..n]),
+            Store::Call => file.write_all_at(&buffer[..n], at as u64)?,
+        }
         at += n;
     }
     let took = started.elapsed();

@@ -60,6 +60,7 @@ const CALL_READ_BYTES: u64 = 128 << 10;
 pub struct MmapStorage {
     root: PathBuf,
     mode: WriteMode,
+    call_bytes_min: usize,
     turns: Arc<Turns>,
 }
 
@@ -73,7 +74,14 @@ impl MmapStorage {
         for made in root.ancestors().skip(1).take(missing) {
             File::open(made)?.sync_all()?;
         }
-        Ok(MmapStorage { root, mode, turns: Arc::default() })
+        Ok(MmapStorage { root, mode, call_bytes_min: CALL_BYTES_MIN, turns: Arc::default() })
+    }
+
+    /// With [`WriteMode::Mapped`], has appends of this many bytes or more written by system call instead of
+    /// [`CALL_BYTES_MIN`]: `usize::MAX` stores everything through the map. For measuring where the two break even.
+    pub fn with_calls_from(mut self, bytes: usize) -> MmapStorage {
+        self.call_bytes_min = bytes;
+        self
     }
 
     /// The directory that paths are relative to.
@@ -156,7 +164,12 @@ impl Storage for MmapStorage {
 
     fn open_segment(&self, path: &str, reserve_bytes: u64, create: bool) -> io::Result<Arc<dyn SegmentFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(create).open(self.resolve(path)?)?;
-        Ok(Arc::new(MmapSegment::new(path, file, reserve_bytes, self.mode, Arc::clone(&self.turns))?))
+        let call_bytes_min = match self.mode {
+            WriteMode::Mapped => self.call_bytes_min,
+            WriteMode::Pwrite => 0,
+        };
+        let turns = Arc::clone(&self.turns);
+        Ok(Arc::new(MmapSegment::new(path, file, reserve_bytes, call_bytes_min, turns)?))
     }
 
     fn open_random(&self, path: &str, create: bool) -> io::Result<Arc<dyn RandomFile>> {
@@ -236,7 +249,8 @@ pub(super) fn read_full(file: &File, pos: u64, into: &mut [u8]) -> io::Result<us
 struct MmapSegment {
     path: String,
     file: File,
-    mode: WriteMode,
+    /// Appends of at least this many bytes are written by system call, smaller ones through the map.
+    call_bytes_min: usize,
     region: Region,
     turns: Arc<Turns>,
     /// Written by the writer alone; others only look at it.
@@ -248,7 +262,7 @@ impl MmapSegment {
         path: &str,
         file: File,
         reserve_bytes: u64,
-        mode: WriteMode,
+        call_bytes_min: usize,
         turns: Arc<Turns>,
     ) -> io::Result<MmapSegment> {
         let len = file.metadata()?.len();
@@ -259,7 +273,8 @@ impl MmapSegment {
             region.advise(0..region.len(), Advice::Random)?;
         }
         region.publish(0, to_usize(len)?);
-        Ok(MmapSegment { path: path.to_owned(), file, mode, region, turns, allocated: AtomicU64::new(len) })
+        let (path, allocated) = (path.to_owned(), AtomicU64::new(len));
+        Ok(MmapSegment { path, file, call_bytes_min, region, turns, allocated })
     }
 
     /// Has the disk begin to read a range, without waiting for it.
@@ -334,13 +349,12 @@ impl SegmentFile for MmapSegment {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         assert!(pos + len as u64 <= self.allocated(), "{}: append past the allocated blocks", self.path);
         let pos_in_map = pos as usize;
-        match self.mode {
-            WriteMode::Mapped if len < CALL_BYTES_MIN => self.region.append(pos_in_map, parts),
-            WriteMode::Mapped | WriteMode::Pwrite => {
-                assert_eq!(pos_in_map, self.region.published(), "{}: append beside the end", self.path);
-                self.pwrite(pos, parts)?;
-                self.region.publish(pos_in_map, pos_in_map + len);
-            }
+        if len < self.call_bytes_min {
+            self.region.append(pos_in_map, parts);
+        } else {
+            assert_eq!(pos_in_map, self.region.published(), "{}: append beside the end", self.path);
+            self.pwrite(pos, parts)?;
+            self.region.publish(pos_in_map, pos_in_map + len);
         }
         Ok(())
     }

@@ -33,21 +33,23 @@ fn what_is_appended_is_read_by_slice_and_by_call_and_after_a_reopen() {
 
 #[test]
 fn small_and_large_appends_mix() {
-    let (_dir, storage) = storage(WriteMode::Mapped);
-    let file = create_segment(&storage, "a.log", 1 << 20, 1 << 20).expect("room");
-    let mut expected = Vec::new();
-    for (n, len) in
-        [10, CALL_BYTES_MIN, 1, CALL_BYTES_MIN - 1, 3 * CALL_BYTES_MIN + 7, 4096].into_iter().enumerate()
-    {
-        let (head, tail) = (vec![n as u8; len / 3], vec![n as u8 + 100; len - len / 3]);
-        file.append(expected.len() as u64, &[&head, &tail]).expect("room");
-        expected.extend_from_slice(&head);
-        expected.extend_from_slice(&tail);
-        assert!(file.slice(0..expected.len() as u64) == expected, "append {n}");
+    for calls_from in [CALL_BYTES_MIN, 100, usize::MAX] {
+        let (_dir, storage) = storage(WriteMode::Mapped);
+        let storage = storage.with_calls_from(calls_from);
+        let file = create_segment(&storage, "a.log", 1 << 20, 1 << 20).expect("room");
+        let mut expected = Vec::new();
+        let lens = [10, CALL_BYTES_MIN, 1, CALL_BYTES_MIN - 1, 3 * CALL_BYTES_MIN + 7, 4096];
+        for (n, len) in lens.into_iter().enumerate() {
+            let (head, tail) = (vec![n as u8; len / 3], vec![n as u8 + 100; len - len / 3]);
+            file.append(expected.len() as u64, &[&head, &tail]).expect("room");
+            expected.extend_from_slice(&head);
+            expected.extend_from_slice(&tail);
+            assert!(file.slice(0..expected.len() as u64) == expected, "append {n}, calls from {calls_from}");
+        }
+        let mut by_call = vec![0; expected.len()];
+        file.read_at(0, &mut by_call).expect("readable");
+        assert!(by_call == expected);
     }
-    let mut by_call = vec![0; expected.len()];
-    file.read_at(0, &mut by_call).expect("readable");
-    assert!(by_call == expected);
 }
 
 #[test]

@@ -23,9 +23,12 @@ pub struct Producing {
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 1024)]
     pub record_bytes: usize,
-    /// Whose acknowledgement counts. With "all" the producer is idempotent, as clients are by default.
+    /// Whose acknowledgement counts.
     #[arg(long, value_enum, default_value_t = Acks::All)]
     pub acks: Acks,
+    /// With acks=all: give up idempotence, and with it librdkafka's limit of one request in flight a partition.
+    #[arg(long)]
+    pub plain: bool,
     /// none, lz4, zstd: what the producer makes of a batch.
     #[arg(long, default_value = "none")]
     pub compression: String,
@@ -60,7 +63,7 @@ impl Target {
         let mut config = self.client();
         config
             .set("acks", if how.acks == Acks::All { "all" } else { "1" })
-            .set("enable.idempotence", if how.acks == Acks::All { "true" } else { "false" })
+            .set("enable.idempotence", (how.acks == Acks::All && !how.plain).to_string())
             .set("max.in.flight.requests.per.connection", "5")
             .set("compression.type", &how.compression)
             .set("linger.ms", linger_ms.to_string())
