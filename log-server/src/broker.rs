@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log_core::log::{CleanShutdown, LogDir, LogDirError, LogDirOptions};
+use log_core::log::{CleanShutdown, LogDir, LogDirError, LogDirOptions, for_all};
 use log_core::storage::{MmapStorage, Storage};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +20,7 @@ use crate::handler::Context;
 use crate::housekeeping::Housekeeping;
 use crate::http::HttpListener;
 use crate::lag::LagCache;
+use crate::limits::{Limits, PartitionsMax};
 use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
@@ -27,7 +28,7 @@ use crate::producer_ids::ProducerIds;
 use crate::runtime::GroupRouter;
 use crate::scrub::{ScrubLimits, Scrubber};
 use crate::space::Space;
-use crate::topic::{Catalog, CatalogError, TopicManager};
+use crate::topic::{Catalog, CatalogError, DISK_THREADS, TopicManager};
 
 /// A running broker. Any number of them live in one process, each in its own directory.
 ///
@@ -100,6 +101,17 @@ pub enum StartError {
         .0.display()
     )]
     CatalogMissing(PathBuf),
+    /// The system does not let this process have what so many partitions need.
+    #[error(
+        "there are {there} partitions, and room for {} of them ({})",
+        .max.count, .max.because
+    )]
+    TooManyPartitions {
+        /// In the catalog.
+        there: usize,
+        /// What there may be.
+        max: PartitionsMax,
+    },
     /// The system has no thread to give.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
@@ -257,13 +269,20 @@ impl Drop for Broker {
 fn close_logs(context: &Context) -> bool {
     let mut clean = true;
     let mut note = CleanShutdown::default();
-    for partition in context.partitions.all() {
+    let partitions = context.partitions.all();
+    let closed = for_all(&partitions, DISK_THREADS, |partition| {
         let mut log = partition.log();
         let closed = log.close();
-        note.add(format!("{}-{}", partition.topic(), partition.index()), log.watermarks().log_end());
+        let log_end = log.watermarks().log_end();
         drop(log);
         partition.close();
-        if let Err(error) = closed {
+        closed.map(|()| log_end)
+    });
+    for (partition, closed) in partitions.iter().zip(closed) {
+        let note = closed.map(|log_end| {
+            note.add(format!("{}-{}", partition.topic(), partition.index()), log_end);
+        });
+        if let Err(error) = note {
             tracing::error!(?partition, %error, "cannot close a log");
             clean = false;
         }
@@ -312,6 +331,14 @@ impl Opening {
             }
             None => return Err(StartError::CatalogMissing(path.clone())),
         };
+        let limits = Limits::raise();
+        let partitions_max = limits.partitions_max(self.config.partitions_max);
+        let (there, fits) = (catalog.topics().partitions(), limits.partitions_max(usize::MAX));
+        if there > fits.count {
+            return Err(StartError::TooManyPartitions { there, max: fits });
+        }
+        self.metrics.open_files_max.set(i64::try_from(limits.open_files).unwrap_or(i64::MAX));
+        self.metrics.maps_max.set(i64::try_from(limits.maps).unwrap_or(i64::MAX));
         let checkpointer = Checkpointer::start(Duration::from_millis(self.config.checkpoint_interval_ms))
             .map_err(StartError::Threads)?;
         let flusher = Flusher::start(
@@ -330,6 +357,7 @@ impl Opening {
             Arc::new(catalog),
             partitions.clone(),
             flusher.clone(),
+            partitions_max,
         )?;
         let producer_ids = ProducerIds::open(storage.clone()).map_err(data_dir)?;
         let limits = ScrubLimits {

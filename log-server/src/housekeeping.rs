@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log_core::log::AppendError;
-use log_core::storage::Storage;
+use log_core::storage::{Storage, maps};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrokerConfig;
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::partition::{LEADER_EPOCH, Partition, Registry};
 use crate::pressure;
@@ -109,6 +110,10 @@ impl Housekeeping {
             bytes += partition.log().size_bytes();
         }
         self.metrics.partitions.set(partitions.len() as i64);
+        self.metrics.maps.set(maps() as i64);
+        if let Some(open_files) = limits::open_files() {
+            self.metrics.open_files.set(open_files as i64);
+        }
         self.metrics.log_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 

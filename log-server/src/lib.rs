@@ -28,6 +28,8 @@ pub mod http;
 #[cfg(feature = "broker")]
 pub mod lag;
 #[cfg(feature = "broker")]
+pub mod limits;
+#[cfg(feature = "broker")]
 pub mod metrics;
 #[cfg(feature = "broker")]
 pub mod net;

@@ -61,6 +61,14 @@ pub struct Metrics {
     pub log_bytes: Gauge,
     /// Partitions with a log here, as of the last housekeeping.
     pub partitions: Gauge,
+    /// Files and sockets that are open, as of the last housekeeping.
+    pub open_files: Gauge,
+    /// Files and sockets that may be open.
+    pub open_files_max: Gauge,
+    /// Segments that are mapped, as of the last housekeeping.
+    pub maps: Gauge,
+    /// Maps that the system allows this process, those of segments and all others.
+    pub maps_max: Gauge,
     /// Free bytes of the data directory's filesystem, as of the last housekeeping.
     pub disk_free_bytes: Gauge,
     /// 1 while free space is below the soft limit.
@@ -149,6 +157,10 @@ impl Metrics {
             fetch_sessions: register!("fetch_sessions", "Fetch sessions kept", Gauge::default()),
             log_bytes: register!("log_bytes", "Bytes of all logs", Gauge::default()),
             partitions: register!("partitions", "Partitions", Gauge::default()),
+            open_files: register!("open_files", "Open files and sockets", Gauge::default()),
+            open_files_max: register!("open_files_max", "Open files and sockets allowed", Gauge::default()),
+            maps: register!("maps", "Mapped segments", Gauge::default()),
+            maps_max: register!("maps_max", "Memory maps allowed", Gauge::default()),
             disk_free_bytes: register!("disk_free_bytes", "Free bytes of the disk", Gauge::default()),
             disk_low: register!("disk_low", "1 while the disk is filling up", Gauge::default()),
             space_deleted_segments: register!(

@@ -78,6 +78,21 @@ impl CheckpointFile {
         Ok(CheckpointFile { file: storage.open_random(path, false)?, newest: Mutex::new(sequence) })
     }
 
+    /// As [`create`](CheckpointFile::create) in a directory that is new itself: nothing is durable before
+    /// that is synced as a whole.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn create_unsynced(
+        storage: &dyn Storage,
+        path: &str,
+        first: &Checkpoint,
+    ) -> io::Result<CheckpointFile> {
+        let file = storage.open_random(path, true)?;
+        file.write_at(0, &encode(0, first))?;
+        Ok(CheckpointFile { file, newest: Mutex::new(0) })
+    }
+
     /// Opens the file and makes certain that the newer of its slots is on disk; `None` if neither
     /// checks, and then nothing is known to be durable.
     ///
@@ -89,14 +104,44 @@ impl CheckpointFile {
     /// # Errors
     /// Of the disk; `NotFound` if there is no file.
     pub fn open(storage: &dyn Storage, path: &str) -> io::Result<(CheckpointFile, Option<Checkpoint>)> {
-        let file = storage.open_random(path, false)?;
-        let newest = read_newest(&*file)?;
-        let sequence = newest.as_ref().map_or(0, |slot| slot.sequence);
-        let opened = CheckpointFile { file, newest: Mutex::new(sequence) };
+        let (opened, newest) = CheckpointFile::read(storage, path)?;
         if let Some(slot) = &newest {
             opened.write_slot(slot.sequence, &slot.bytes)?;
         }
         Ok((opened, newest.map(|slot| slot.checkpoint)))
+    }
+
+    /// As [`open`](CheckpointFile::open), of a file whose newer slot is known to be on disk.
+    ///
+    /// # Errors
+    /// Of the disk; `NotFound` if there is no file.
+    pub fn open_settled(
+        storage: &dyn Storage,
+        path: &str,
+    ) -> io::Result<(CheckpointFile, Option<Checkpoint>)> {
+        let (opened, newest) = CheckpointFile::read(storage, path)?;
+        Ok((opened, newest.map(|slot| slot.checkpoint)))
+    }
+
+    /// Writes the newer slot again without a sync, for one sync of everything to follow: then the file is
+    /// settled. Does nothing if there is no file, or no slot that checks.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn rewrite(storage: &dyn Storage, path: &str) -> io::Result<()> {
+        match CheckpointFile::read(storage, path) {
+            Ok((file, Some(slot))) => file.write_slot_unsynced(slot.sequence, &slot.bytes),
+            Ok((_, None)) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(storage: &dyn Storage, path: &str) -> io::Result<(CheckpointFile, Option<Slot>)> {
+        let file = storage.open_random(path, false)?;
+        let newest = read_newest(&*file)?;
+        let sequence = newest.as_ref().map_or(0, |slot| slot.sequence);
+        Ok((CheckpointFile { file, newest: Mutex::new(sequence) }, newest))
     }
 
     /// What [`open`](CheckpointFile::open) would answer, without writing anything: for tools that look
@@ -123,9 +168,19 @@ impl CheckpointFile {
     }
 
     fn write_slot(&self, sequence: u64, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
-        self.file.write_at((sequence % 2) * SLOT_DISTANCE, bytes)?;
-        self.file.sync()
+        self.write_slot_unsynced(sequence, bytes)?;
+        self.file.sync().map_err(in_doubt)
     }
+
+    fn write_slot_unsynced(&self, sequence: u64, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
+        self.file.write_at((sequence % 2) * SLOT_DISTANCE, bytes)
+    }
+}
+
+/// The error of a failed sync, which is never one of room alone: the slot is in doubt, and passes for
+/// written when it is read again.
+fn in_doubt(error: io::Error) -> io::Error {
+    io::Error::other(format!("the sync of a checkpoint: {error}"))
 }
 
 /// A slot that checks.

@@ -37,7 +37,7 @@ impl DirectoryIdentity {
 }
 
 /// The content of `partition.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionIdentity {
     /// The topic's id, which another topic of the same name does not have.

@@ -21,17 +21,21 @@ use super::append::is_exhaustion;
 use super::clean_shutdown::CleanShutdown;
 use super::config::LogConfig;
 use super::error::OpenError;
+use super::for_all::for_all;
 use super::health::DirHealth;
 use super::identity::{DIRECTORY_FORMAT, DirectoryIdentity, PartitionIdentity};
 use super::partition_log::PartitionLog;
-use super::recovery::RecoveryReport;
+use super::recovery::{RecoveryReport, Settled};
 use super::segment::DELETED_SUFFIX;
 
 const LOCK_FILE: &str = "LOCK";
 const META_FILE: &str = "meta.json";
 const CLEAN_SHUTDOWN_FILE: &str = "clean-shutdown";
-const TOPICS_DIR: &str = "topics";
+/// The directory that the partitions' directories lie in.
+pub(super) const TOPICS_DIR: &str = "topics";
 const PARTITION_FILE: &str = "partition.json";
+/// Threads that read the partitions' small files, of which there may be thousands that are not in memory.
+const READ_THREADS: usize = 8;
 
 /// What is asked of a directory that is opened.
 #[derive(Clone, Debug)]
@@ -201,8 +205,10 @@ impl LogDir {
     /// Of the disk. What is no partition, or not the one its name says, is among the strays.
     pub fn partitions(&self) -> Result<Discovery, LogDirError> {
         let mut found = Discovery::default();
-        for name in self.storage.list_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))? {
-            match self.read_partition(&name) {
+        let names = self.storage.list_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))?;
+        let read = for_all(&names, READ_THREADS, |name| self.read_partition(name));
+        for (name, read) in names.into_iter().zip(read) {
+            match read {
                 Ok(partition) if partition.directory_name() == name => found.partitions.push(partition),
                 Ok(partition) => {
                     found
@@ -229,7 +235,7 @@ impl LogDir {
         config: LogConfig,
     ) -> Result<PartitionLog, LogDirError> {
         let path = self.create_partition_dir(partition)?;
-        Ok(PartitionLog::create(Arc::clone(&self.storage), &path, Arc::clone(&self.health), config)?)
+        self.open_log(&path, config, Settled::No).map(|(log, _)| log)
     }
 
     /// Opens a partition that [`partitions`](LogDir::partitions) has found, recovering what the last
@@ -242,9 +248,17 @@ impl LogDir {
         partition: &PartitionIdentity,
         config: LogConfig,
     ) -> Result<(PartitionLog, RecoveryReport), LogDirError> {
+        self.open_settled(partition, config, Settled::No)
+    }
+
+    pub(super) fn open_settled(
+        &self,
+        partition: &PartitionIdentity,
+        config: LogConfig,
+        settled: Settled,
+    ) -> Result<(PartitionLog, RecoveryReport), LogDirError> {
         let path = self.partition_path(partition);
-        let storage = Arc::clone(&self.storage);
-        let (log, report) = PartitionLog::open(storage, &path, Arc::clone(&self.health), config)?;
+        let (log, report) = self.open_log(&path, config, settled)?;
         let log_end = log.watermarks().log_end();
         if let Some(noted) = self.clean_log_end(partition).filter(|&noted| noted != log_end) {
             tracing::error!(
@@ -263,19 +277,41 @@ impl LogDir {
     /// # Errors
     /// Of the disk. The partition is gone or, if the renaming failed, whole.
     pub fn delete_partition(&self, partition: &PartitionIdentity) -> Result<(), LogDirError> {
-        let path = self.partition_path(partition);
-        // By the topic's id: two topics of one name may be deleted in a row, and a name of 249
-        // characters leaves no room for an ending.
-        let deleted =
-            format!("{TOPICS_DIR}/{}-{}{DELETED_SUFFIX}", partition.topic_id.simple(), partition.partition);
-        match self.storage.rename(&path, &deleted) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => self.written(&path, renamed)?,
+        self.delete_partitions(std::slice::from_ref(partition), 1)
+    }
+
+    /// Removes partitions as [`delete_partition`](LogDir::delete_partition) does each, on up to `threads`
+    /// threads.
+    ///
+    /// # Errors
+    /// Of the disk. Each partition is gone or, if its renaming failed, whole.
+    pub fn delete_partitions(
+        &self,
+        partitions: &[PartitionIdentity],
+        threads: usize,
+    ) -> Result<(), LogDirError> {
+        let mut renamed = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let path = self.partition_path(partition);
+            // By the topic's id: two topics of one name may be deleted in a row, and a name of 249
+            // characters leaves no room for an ending.
+            let (id, index) = (partition.topic_id.simple(), partition.partition);
+            let deleted = format!("{TOPICS_DIR}/{id}-{index}{DELETED_SUFFIX}");
+            match self.storage.rename(&path, &deleted) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                done => self.written(&path, done)?,
+            }
+            renamed.push(deleted);
         }
-        // Durable before anything in it goes: after a crash the partition is whole or has the name
-        // that says it is not.
+        if renamed.is_empty() {
+            return Ok(());
+        }
+        // Durable before anything in them goes: after a crash a partition is whole or has the name that
+        // says it is not.
         self.written(TOPICS_DIR, self.storage.sync_dir(TOPICS_DIR))?;
-        self.written(&deleted, self.storage.remove_dir_all(&deleted))
+        let removed =
+            for_all(&renamed, threads, |path| self.written(path, self.storage.remove_dir_all(path)));
+        removed.into_iter().collect()
     }
 
     /// Leaves the note that everything is on disk. Every partition has been flushed and closed.
@@ -291,40 +327,71 @@ impl LogDir {
         self.written(CLEAN_SHUTDOWN_FILE, written)
     }
 
+    pub(super) fn open_log(
+        &self,
+        path: &str,
+        config: LogConfig,
+        settled: Settled,
+    ) -> Result<(PartitionLog, RecoveryReport), LogDirError> {
+        let (storage, health) = (Arc::clone(&self.storage), Arc::clone(&self.health));
+        Ok(PartitionLog::open_settled(storage, path, health, config, settled)?)
+    }
+
     /// The path of a partition's directory.
-    fn partition_path(&self, partition: &PartitionIdentity) -> String {
+    pub(super) fn partition_path(&self, partition: &PartitionIdentity) -> String {
         format!("{TOPICS_DIR}/{}", partition.directory_name())
     }
 
     /// Makes the directory of a partition, durable on return, with nothing in it but its identity.
     fn create_partition_dir(&self, partition: &PartitionIdentity) -> Result<String, LogDirError> {
+        // What is found of it was made by a process that may not have lived to sync it.
+        let path =
+            self.partition_dir_with(partition, |_, file, bytes| self.storage.write_atomic(file, bytes))?;
+        self.written(&path, self.storage.sync_dir(TOPICS_DIR))?;
+        Ok(path)
+    }
+
+    /// The same, with nothing durable before everything is synced. A crash until then leaves a directory
+    /// that creating the partition once more makes whole, or that no catalog knows.
+    pub(super) fn make_partition_dir(&self, partition: &PartitionIdentity) -> Result<String, LogDirError> {
+        self.partition_dir_with(partition, |found, file, bytes| {
+            // One that is damaged may be longer. One that is sound is written over itself: if the sync of the
+            // process that made it has failed, it is in the page cache alone and passes for written (R4).
+            if !found && self.storage.exists(file)? {
+                self.storage.remove_file(file)?;
+            }
+            self.storage.open_random(file, true)?.write_at(0, bytes)
+        })
+    }
+
+    fn partition_dir_with(
+        &self,
+        partition: &PartitionIdentity,
+        write: impl FnOnce(bool, &str, &[u8]) -> io::Result<()>,
+    ) -> Result<String, LogDirError> {
         if !partition.is_valid() {
             let PartitionIdentity { topic, partition, .. } = partition.clone();
             return Err(LogDirError::InvalidName { topic, partition });
         }
         let path = self.partition_path(partition);
         let file = format!("{path}/{PARTITION_FILE}");
-        let made = match self.read_partition(&partition.directory_name()) {
-            // Made by a process that may not have lived to sync the names. Opening the log syncs those in
-            // the directory.
-            Ok(found) if found == *partition => Ok(()),
+        let found = match self.read_partition(&partition.directory_name()) {
+            Ok(found) if found == *partition => true,
             Ok(found) => {
                 return Err(LogDirError::PartitionExists { directory: path, found: found.topic_id });
             }
             // None yet, or one whose creation a crash has interrupted.
-            Err(LogDirError::Damaged { .. }) => self
-                .storage
-                .create_dir_all(&path)
-                .and_then(|()| self.storage.write_atomic(&file, &to_json(partition))),
+            Err(LogDirError::Damaged { .. }) => false,
             Err(error) => return Err(error),
         };
-        self.written(&path, made.and_then(|()| self.storage.sync_dir(TOPICS_DIR)))?;
+        let made = self.storage.create_dir_all(&path);
+        self.written(&path, made.and_then(|()| write(found, &file, &to_json(partition))))?;
         Ok(path)
     }
 
     /// Says where an error belongs. Room that is lacking is nothing worse; any other error may have
     /// been a sync's, and takes the directory offline.
-    fn written(&self, path: &str, done: io::Result<()>) -> Result<(), LogDirError> {
+    pub(super) fn written(&self, path: &str, done: io::Result<()>) -> Result<(), LogDirError> {
         done.map_err(|source| {
             if !is_exhaustion(&source) {
                 self.health.poison(format!("{path}: {source}"));

@@ -27,7 +27,7 @@ use super::health::DirHealth;
 use super::losses;
 use super::producer_state::{ProducerState, ProducerStates};
 use super::read::{LogReader, Shared};
-use super::recovery::{self, RecoveryReport};
+use super::recovery::{self, RecoveryReport, Settled};
 use super::segment::{PartitionDir, Segment};
 use super::watermarks::{Bounds, Published, Watermarks};
 
@@ -109,12 +109,23 @@ impl PartitionLog {
         health: Arc<DirHealth>,
         config: LogConfig,
     ) -> Result<(PartitionLog, RecoveryReport), OpenError> {
+        PartitionLog::open_settled(storage, path, health, config, Settled::No)
+    }
+
+    /// As [`open`](PartitionLog::open), with what is known of the directory.
+    pub(super) fn open_settled(
+        storage: Arc<dyn Storage>,
+        path: &str,
+        health: Arc<DirHealth>,
+        config: LogConfig,
+        settled: Settled,
+    ) -> Result<(PartitionLog, RecoveryReport), OpenError> {
         if let Some(reason) = health.reason() {
             return Err(OpenError::Offline { reason: reason.to_owned() });
         }
         let dir = PartitionDir { storage, path: path.into() };
         let first_dirty = compaction::first_dirty(&dir).map_err(OpenError::at(path))?;
-        let recovered = recovery::recover(&dir, &config, &health)?;
+        let recovered = recovery::recover(&dir, &config, &health, settled)?;
         let report = recovered.report;
         let bounds = recovered.bounds;
         let shared = Arc::new(Shared {

@@ -17,15 +17,19 @@ pub(super) fn save(dir: &PartitionDir, offset: i64, bytes: &[u8]) -> io::Result<
 }
 
 /// The newest snapshot at or below `log_end` that checks, and its offset; an empty state at 0 if
-/// there is none. Those past the log's end are removed: the log may grow over their offset again with
-/// other records.
+/// there is none. Those past the log's end are removed, durably: the log may grow over their offset again
+/// with other records.
 pub(super) fn load(dir: &PartitionDir, log_end: i64) -> io::Result<(ProducerStates, i64)> {
-    for offset in offsets(dir)?.into_iter().rev() {
+    let mut offsets = offsets(dir)?;
+    let past = offsets.split_off(offsets.partition_point(|&offset| offset <= log_end));
+    for &offset in &past {
+        dir.storage.remove_file(&dir.segment_file(offset, SUFFIX))?;
+    }
+    if !past.is_empty() {
+        dir.storage.sync_dir(&dir.path)?;
+    }
+    for offset in offsets.into_iter().rev() {
         let path = dir.segment_file(offset, SUFFIX);
-        if offset > log_end {
-            dir.storage.remove_file(&path)?;
-            continue;
-        }
         match ProducerStates::decode(&dir.storage.read(&path)?) {
             Some((producers, of)) if of == offset => return Ok((producers, offset)),
             _ => {

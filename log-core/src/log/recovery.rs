@@ -79,19 +79,41 @@ pub(super) struct Recovered {
     pub(super) report: RecoveryReport,
 }
 
+/// What is known, before a log is opened, of the names in its directory and of its checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// Nothing. The last process may have left them in the page cache and nowhere else, so they are
+    /// synced before they are acted on.
+    No,
+    /// They are on disk: the last process stopped cleanly, or they have been synced since.
+    Yes,
+    /// The log is a new one in a directory that is synced as a whole before anybody hears of it.
+    Later,
+}
+
 /// Opens the log in `dir`, or makes an empty one.
 pub(super) fn recover(
     dir: &PartitionDir,
     config: &LogConfig,
     health: &DirHealth,
+    settled: Settled,
 ) -> Result<Recovered, OpenError> {
-    recover_files(dir, config, health).map_err(OpenError::at(&*dir.path))
+    recover_files(dir, config, health, settled).map_err(OpenError::at(&*dir.path))
 }
 
-fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> io::Result<Recovered> {
+fn recover_files(
+    dir: &PartitionDir,
+    config: &LogConfig,
+    health: &DirHealth,
+    settled: Settled,
+) -> io::Result<Recovered> {
     let storage = &*dir.storage;
     let checkpoint_path = dir.file(CHECKPOINT_FILE);
-    let (checkpoint_file, checkpoint) = match CheckpointFile::open(storage, &checkpoint_path) {
+    let opened = match settled {
+        Settled::Yes => CheckpointFile::open_settled(storage, &checkpoint_path),
+        Settled::No | Settled::Later => CheckpointFile::open(storage, &checkpoint_path),
+    };
+    let (checkpoint_file, checkpoint) = match opened {
         Ok((file, checkpoint)) => (Some(file), checkpoint),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
         Err(error) => {
@@ -105,11 +127,13 @@ fn recover_files(dir: &PartitionDir, config: &LogConfig, health: &DirHealth) -> 
     swap::finish_pending(dir).inspect_err(|error| poison_unless_exhausted(dir, health, error))?;
     let mut bases = tidy(dir, keep_from)?;
 
-    // A segment that the last process created may have a name that it did not live to sync, and what is
-    // appended to it hangs on that.
-    storage.sync_dir(&dir.path).inspect_err(|error| poison_unless_exhausted(dir, health, error))?;
+    if settled == Settled::No {
+        // A segment that the last process created may have a name that it did not live to sync, and what is
+        // appended to it hangs on that.
+        storage.sync_dir(&dir.path).inspect_err(|error| poison_unless_exhausted(dir, health, error))?;
+    }
 
-    let mut walk = Walk::new(dir, config, health, checkpoint, &bases)?;
+    let mut walk = Walk::new(dir, config, health, settled, checkpoint, &bases)?;
     if bases.is_empty() {
         walk.create_first()?;
     }
@@ -164,6 +188,7 @@ struct Walk<'a> {
     dir: &'a PartitionDir,
     config: &'a LogConfig,
     health: &'a DirHealth,
+    settled: Settled,
     /// Where the durable part ends as far as is known.
     durable: Checkpoint,
     /// Whether there was a checkpoint to read.
@@ -200,6 +225,7 @@ impl<'a> Walk<'a> {
         dir: &'a PartitionDir,
         config: &'a LogConfig,
         health: &'a DirHealth,
+        settled: Settled,
         checkpoint: Option<Checkpoint>,
         bases: &[i64],
     ) -> io::Result<Walk<'a>> {
@@ -222,6 +248,7 @@ impl<'a> Walk<'a> {
             dir,
             config,
             health,
+            settled,
             durable,
             checkpointed: checkpoint.is_some(),
             unknown: checkpoint.is_none() && bases.len() > 1,
@@ -244,7 +271,9 @@ impl<'a> Walk<'a> {
         }
         let reserved = reserve_bytes(self.config.segment_bytes_effective());
         let interval = self.config.index_interval_bytes;
-        let segment = Segment::create(self.dir, base, reserved, FIRST_ALLOCATION_BYTES, interval)
+        let synced = self.settled != Settled::Later;
+        // Without blocks: a partition that nobody writes to costs no space. The first append brings them.
+        let segment = Segment::create(self.dir, base, reserved, 0, interval, synced)
             .inspect_err(|error| self.poison_unless_exhausted(error))?;
         self.newest = Some(Tail::of_new(Arc::clone(&segment), interval, reserved));
         self.segments.push(segment);
@@ -528,8 +557,11 @@ impl<'a> Walk<'a> {
             Some(file) => (file, (-1, -1)),
             None => {
                 let first = super::flush::checkpoint_of(&bounds, last_batch);
-                let file = CheckpointFile::create(&*self.dir.storage, path, &first)
-                    .inspect_err(|error| self.poison_unless_exhausted(error))?;
+                let file = match self.settled {
+                    Settled::Later => CheckpointFile::create_unsynced(&*self.dir.storage, path, &first),
+                    Settled::No | Settled::Yes => CheckpointFile::create(&*self.dir.storage, path, &first),
+                };
+                let file = file.inspect_err(|error| self.poison_unless_exhausted(error))?;
                 (file, (log_end, log_start))
             }
         };
@@ -584,7 +616,9 @@ impl<'a> Walk<'a> {
 
     fn finish_producers(&mut self, segments: &Segments, log_end: i64) -> io::Result<(ProducerStates, i64)> {
         let first = segments.as_slice()[0].base_offset();
-        let (mut producers, mut snapshot) = producer_snapshot::load(self.dir, log_end)?;
+        let loaded = producer_snapshot::load(self.dir, log_end);
+        let (mut producers, mut snapshot) =
+            loaded.inspect_err(|error| self.poison_unless_exhausted(error))?;
         if snapshot < first {
             // Batches between the two have been deleted. A state without them would wait for ever
             // for sequences that have long been used; one without any takes what comes.
@@ -637,8 +671,6 @@ fn poison_unless_exhausted(dir: &PartitionDir, health: &DirHealth, error: &io::E
     }
 }
 
-/// Blocks behind the first segment of a new log, in bytes.
-const FIRST_ALLOCATION_BYTES: u64 = 64 << 10;
 /// Bytes written at a time where a tail is written again.
 const WRITE_BYTES: u64 = 1 << 20;
 

@@ -15,7 +15,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::sync::Mutex;
 
-use crate::storage::{DirectFile, SegmentFile, Storage, create_segment, truncate_segment};
+use crate::storage::{
+    DirectFile, SegmentFile, Storage, create_segment, create_segment_unsynced, truncate_segment,
+};
 
 use super::error::{Corruption, ReadError};
 use super::index_tail::{IndexTail, Stop};
@@ -90,16 +92,18 @@ pub(crate) struct SegmentData {
 }
 
 impl Segment {
-    /// Creates the file of a new active segment, durable under its name.
+    /// Creates the file of a new active segment, durable under its name if `synced`.
     pub(crate) fn create(
         dir: &PartitionDir,
         base_offset: i64,
         reserve_bytes: u64,
         allocate_bytes: u64,
         index_interval_bytes: u32,
+        synced: bool,
     ) -> io::Result<Arc<Segment>> {
         let path = dir.segment_file(base_offset, LOG_SUFFIX);
-        let file = create_segment(&*dir.storage, &path, reserve_bytes, allocate_bytes)?;
+        let create = if synced { create_segment } else { create_segment_unsynced };
+        let file = create(&*dir.storage, &path, reserve_bytes, allocate_bytes)?;
         let offsets = OffsetIndex::new(dir.segment_file(base_offset, OFFSET_INDEX_SUFFIX), base_offset);
         let times = TimeIndex::new(dir.segment_file(base_offset, TIME_INDEX_SUFFIX), base_offset);
         let indexes = IndexTail::new(offsets, times, base_offset, index_interval_bytes);

@@ -22,6 +22,7 @@ use std::path::{Component, Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fadvise, fallocate, flock, statvfs};
 use rustix::io::Errno;
@@ -30,6 +31,7 @@ use rustix::param::page_size;
 
 use super::direct::Direct;
 use super::turns::Turns;
+use super::whole_sync::WholeSync;
 use super::{DirectFile, LockError, READ_BYTES_MAX, RandomFile, ReadAt, SegmentFile, Storage, StorageLock};
 
 /// How appended bytes get into a segment. Reads go through the map in both.
@@ -62,6 +64,7 @@ pub struct MmapStorage {
     mode: WriteMode,
     call_bytes_min: usize,
     turns: Arc<Turns>,
+    whole: WholeSync,
 }
 
 impl MmapStorage {
@@ -74,7 +77,8 @@ impl MmapStorage {
         for made in root.ancestors().skip(1).take(missing) {
             File::open(made)?.sync_all()?;
         }
-        Ok(MmapStorage { root, mode, call_bytes_min: CALL_BYTES_MIN, turns: Arc::default() })
+        let (whole, turns) = (WholeSync::of(&root)?, Arc::default());
+        Ok(MmapStorage { root, mode, call_bytes_min: CALL_BYTES_MIN, turns, whole })
     }
 
     /// With [`WriteMode::Mapped`], has appends of this many bytes or more written by system call instead of
@@ -136,6 +140,14 @@ impl Storage for MmapStorage {
 
     fn exists(&self, path: &str) -> io::Result<bool> {
         self.resolve(path)?.try_exists()
+    }
+
+    fn can_sync_all(&self) -> bool {
+        self.whole.is_trusted()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.whole.sync()
     }
 
     fn file_len(&self, path: &str) -> io::Result<u64> {
@@ -426,6 +438,17 @@ fn to_usize(bytes: u64) -> io::Result<usize> {
         .map_err(|_| io::Error::new(ErrorKind::InvalidInput, "larger than the address space"))
 }
 
+/// How many ranges this process has mapped here: what the system's limit on maps counts, and more than
+/// one data directory may share. The real atomic whatever the tests put in place of the others: a
+/// static outlives what a race checker runs.
+static MAPS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// Segments that are mapped in this process now.
+pub fn maps() -> usize {
+    // A figure to look at: nothing is read because of it.
+    MAPS.load(Relaxed)
+}
+
 /// A mapped range of memory that is written once, front to back, and read behind the writer.
 ///
 /// Invariant that all `unsafe` here rests on: bytes below `published` are not written while `self`
@@ -473,6 +496,7 @@ impl Region {
 
     fn new(base: *mut std::ffi::c_void, len: usize) -> io::Result<Region> {
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
+        MAPS.fetch_add(1, Relaxed);
         Ok(Region { base, len, published: AtomicUsize::new(0), writing: AtomicBool::new(false) })
     }
 
@@ -568,6 +592,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
+        MAPS.fetch_sub(1, Relaxed);
         // SAFETY: this is the mapping made in the constructor, and nobody can borrow it any more.
         // It cannot fail for such a range, and there would be nothing to do if it did.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };

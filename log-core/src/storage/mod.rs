@@ -17,6 +17,7 @@ mod direct;
 mod mmap;
 pub mod sim;
 mod turns;
+mod whole_sync;
 
 use std::fmt;
 use std::io;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use mmap::{CALL_BYTES_MIN, MmapStorage, WriteMode};
+pub use mmap::{CALL_BYTES_MIN, MmapStorage, WriteMode, maps};
 
 /// The largest file that [`Storage::read`] hands out, in bytes. The largest honest one is the
 /// offset index of a 2 GiB segment with an entry for every batch.
@@ -49,6 +50,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn remove_file(&self, path: &str) -> io::Result<()>;
     /// Whether a file or directory has this name.
     fn exists(&self, path: &str) -> io::Result<bool>;
+    /// Whether [`sync_all`](Storage::sync_all) can be trusted here: not every file system passes it on to
+    /// the disk, and not every kernel reports what fails in it.
+    fn can_sync_all(&self) -> bool;
+    /// Makes everything durable that was done before the call: the bytes and lengths of all files, and
+    /// all names. One call whatever the number of files; it waits for what others have written to the
+    /// same file system as well.
+    ///
+    /// # Errors
+    /// Something of it could not be written, now or since this storage was opened, and is in doubt as
+    /// after a failed sync of its file. Once it has failed it fails for good.
+    fn sync_all(&self) -> io::Result<()>;
     /// The length of a file in bytes, with what is allocated ahead.
     fn file_len(&self, path: &str) -> io::Result<u64>;
     /// The whole of a small file; `InvalidData` above [`READ_BYTES_MAX`].
@@ -177,16 +189,30 @@ pub fn create_segment(
     reserve_bytes: u64,
     allocate_bytes: u64,
 ) -> io::Result<Arc<dyn SegmentFile>> {
+    let file = create_segment_unsynced(storage, path, reserve_bytes, allocate_bytes)?;
+    storage.sync_dir(parent(path)).inspect_err(|_| remove_quietly(storage, path))?;
+    Ok(file)
+}
+
+/// As [`create_segment`], with a name that is not durable yet: for a directory that is new itself and is
+/// synced as a whole before anything in it counts.
+///
+/// # Errors
+/// Of the disk; the file is removed again.
+pub fn create_segment_unsynced(
+    storage: &dyn Storage,
+    path: &str,
+    reserve_bytes: u64,
+    allocate_bytes: u64,
+) -> io::Result<Arc<dyn SegmentFile>> {
     let file = storage.open_segment(path, reserve_bytes, true)?;
-    let made = file.allocate(allocate_bytes.min(reserve_bytes)).and_then(|()| storage.sync_dir(parent(path)));
-    match made {
-        Ok(()) => Ok(file),
-        Err(error) => {
-            // Best effort: the error that matters is the one above.
-            let _ = storage.remove_file(path);
-            Err(error)
-        }
-    }
+    file.allocate(allocate_bytes.min(reserve_bytes)).inspect_err(|_| remove_quietly(storage, path))?;
+    Ok(file)
+}
+
+/// Best effort: the error that matters is the one that led here.
+fn remove_quietly(storage: &dyn Storage, path: &str) {
+    let _ = storage.remove_file(path);
 }
 
 /// The directory of a path; `""` for a name in the root.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use log_core::log::{
     AppendError, CleanShutdown, DeleteRecordsError, LeaderEpochs, LogConfig, LogDir, LogDirError,
-    LogDirOptions, OpenError, PartitionIdentity, PartitionLog, ScrubEvent, SequenceError,
+    LogDirOptions, OpenError, PartitionIdentity, PartitionLog, RecoveryReport, ScrubEvent, SequenceError,
 };
 use log_core::storage::Storage;
 use log_core::storage::sim::SimStorage;
@@ -303,22 +303,53 @@ impl History {
             }
         }
         self.log_dir = Some(log_dir);
-        for slot in 0..SLOTS {
-            if matches!(self.slots[slot].existence, Existence::Present | Existence::Deleting) {
-                self.open(slot)?;
-            }
+        let there =
+            |slot: &usize| matches!(self.slots[*slot].existence, Existence::Present | Existence::Deleting);
+        let there: Vec<usize> = (0..SLOTS).filter(there).collect();
+        if self.random.bool() {
+            self.open_together(&there)
+        } else {
+            there.iter().try_for_each(|&slot| self.open(slot))
+        }
+    }
+
+    /// As a broker starts.
+    fn open_together(&mut self, slots: &[usize]) -> Step {
+        slots.iter().try_for_each(|&slot| self.check_epochs(slot))?;
+        let log_dir = self.log_dir.as_ref().expect("open");
+        let opened = log_dir.open_partitions(&self.wanted(slots), 1);
+        let opened = self.check(opened, dir_error)?;
+        // Those that are open have been shown, whatever has become of the others.
+        let mut outcome = Ok(());
+        for (&slot, opened) in slots.iter().zip(opened) {
+            let taken = self.check(opened, dir_error).and_then(|opened| self.take(slot, opened));
+            outcome = outcome.and(taken);
+        }
+        outcome
+    }
+
+    fn wanted(&self, slots: &[usize]) -> Vec<(PartitionIdentity, LogConfig)> {
+        slots.iter().map(|&slot| (self.slots[slot].model.identity.clone(), self.config.clone())).collect()
+    }
+
+    fn check_epochs(&self, slot: usize) -> Step {
+        let epochs = format!("topics/{}/leader-epochs", self.slots[slot].model.identity.directory_name());
+        if self.sim.read(&epochs).is_ok_and(|bytes| LeaderEpochs::decode(&bytes).is_none()) {
+            return Err(Stop::Broken(format!("{epochs} is neither the old nor the new")));
         }
         Ok(())
     }
 
     fn open(&mut self, slot: usize) -> Step {
-        let epochs = format!("topics/{}/leader-epochs", self.slots[slot].model.identity.directory_name());
-        if self.sim.read(&epochs).is_ok_and(|bytes| LeaderEpochs::decode(&bytes).is_none()) {
-            return Err(Stop::Broken(format!("{epochs} is neither the old nor the new")));
-        }
+        self.check_epochs(slot)?;
         let log_dir = self.log_dir.as_ref().expect("open");
         let opened = log_dir.open_partition(&self.slots[slot].model.identity, self.config.clone());
-        let (log, report) = self.check(opened, dir_error)?;
+        let opened = self.check(opened, dir_error)?;
+        self.take(slot, opened)
+    }
+
+    /// Checks what a start has found of a partition, and goes on with it.
+    fn take(&mut self, slot: usize, (log, report): (PartitionLog, RecoveryReport)) -> Step {
         for path in &report.quarantined {
             self.coverage.torn_tails += 1;
             let kept = self.sim.read(path);
@@ -404,7 +435,7 @@ impl History {
         self.now_ms += self.random.i64(0..500);
         let slot = self.random.usize(0..SLOTS);
         if self.slots[slot].open.is_none() {
-            return self.create(slot);
+            return if self.random.bool() { self.create_together() } else { self.create(slot) };
         }
         let choice = self.random.u8(0..100);
         match choice {
@@ -660,16 +691,32 @@ impl History {
         Ok(())
     }
 
+    /// All that are missing at once, as a topic with many partitions comes.
+    fn create_together(&mut self) -> Step {
+        let missing: Vec<usize> = (0..SLOTS).filter(|&slot| self.slots[slot].open.is_none()).collect();
+        missing.iter().for_each(|&slot| self.begin_creation(slot));
+        let log_dir = self.log_dir.as_ref().expect("open");
+        let created = log_dir.create_partitions(&self.wanted(&missing), 1);
+        let created = match self.check(created, dir_error) {
+            Err(Stop::Down) if !self.sim.is_cut() && !self.offline() => {
+                self.give_room();
+                return self.create_together();
+            }
+            created => created?,
+        };
+        for (slot, log) in missing.into_iter().zip(created) {
+            self.slots[slot].existence = Existence::Present;
+            self.slots[slot].open = Some(log);
+            self.saw(slot)?;
+        }
+        Ok(())
+    }
+
     fn create(&mut self, slot: usize) -> Step {
         if self.slots[slot].open.is_some() {
             return Ok(());
         }
-        if self.slots[slot].existence == Existence::Absent {
-            let identity = identity(slot, &mut self.random);
-            self.slots[slot].model = Partition::new(identity);
-            self.slots[slot].end = End::Closed;
-            self.slots[slot].existence = Existence::Creating;
-        }
+        self.begin_creation(slot);
         let log_dir = self.log_dir.as_ref().expect("open");
         let created = log_dir.create_partition(&self.slots[slot].model.identity, self.config.clone());
         let created = match self.check(created, dir_error) {
@@ -682,6 +729,15 @@ impl History {
         self.slots[slot].existence = Existence::Present;
         self.slots[slot].open = Some(created);
         self.saw(slot)
+    }
+
+    fn begin_creation(&mut self, slot: usize) {
+        if self.slots[slot].existence == Existence::Absent {
+            let identity = identity(slot, &mut self.random);
+            self.slots[slot].model = Partition::new(identity);
+            self.slots[slot].end = End::Closed;
+            self.slots[slot].existence = Existence::Creating;
+        }
     }
 
     fn delete(&mut self, slot: usize) -> Step {

@@ -13,7 +13,7 @@ use crate::{Ignored, first_failure, run};
 const HISTORIES_MAX: u64 = 6_000;
 
 fn file(point: &SyncPoint<'_>, ending: &str) -> bool {
-    !point.is_directory && point.path.ends_with(ending)
+    !point.is_directory && !point.is_everything && point.path.ends_with(ending)
 }
 
 /// The sync of a directory after a name with this ending has come or gone.
@@ -39,6 +39,7 @@ const SYNCS: &[(&str, Ignored)] = &[
     ("the identity of a partition", |point| file(point, "partition.json.tmp")),
     ("the name of a partition's identity", |point| name(point, "partition.json")),
     ("the names of partitions", |point| point.is_directory && point.path == "topics"),
+    ("everything at once", |point| point.is_everything),
     ("the note of a clean shutdown", |point| file(point, "clean-shutdown.tmp")),
     ("the removal of that note", |point| point.is_directory && point.changed_names == ["clean-shutdown"]),
 ];

@@ -166,6 +166,40 @@ fn a_segment_behind_a_torn_tail_does_not_come_back() {
     assert!(tried > 0, "no crash tore the tail before the last segment");
 }
 
+/// A producer snapshot is taken of batches that a power cut then takes. The next start removes it, the log
+/// grows past its offset with other batches, and the power goes again. The snapshot must not come back to
+/// speak of the first ones.
+#[test]
+fn a_producer_snapshot_of_lost_batches_does_not_come_back() {
+    let (sim, mut log) = new_partition(1);
+    append(&mut log, 0, 100);
+    log.flush().expect("healthy");
+    append(&mut log, 1, 1000);
+    append(&mut log, 2, 1000);
+    log.write_checkpoint().expect("healthy");
+    drop(log);
+    let mut tried = 0;
+    for seed in 0..OUTCOMES {
+        let crashed = sim.crash(seed);
+        let (mut log, _) = open(&crashed);
+        if log.watermarks().log_end() != 1 {
+            continue;
+        }
+        tried += 1;
+        (3..6).for_each(|producer| append(&mut log, producer, 100));
+        log.flush().expect("healthy");
+        drop(log);
+        for again in 0..OUTCOMES / 10 {
+            let (mut log, _) = open(&crashed.crash(again));
+            for producer in 3..6 {
+                let appended = log.append(&batch(producer, 100), 0, 1000).expect("known");
+                assert!(appended.duplicate, "seed {seed}, then {again}: producer {producer} is forgotten");
+            }
+        }
+    }
+    assert!(tried > 0, "no crash took the batches that the snapshot speaks of");
+}
+
 /// A process is killed in the middle of a roll. The next one finds the new segment, whose name may not
 /// be durable, and appends to it.
 #[test]

@@ -52,13 +52,20 @@ impl Registry {
 
     /// Serves a topic with these partitions, by index from 0; replaces what was served under the name.
     pub fn put(&self, topic: &Arc<str>, id: Uuid, partitions: Vec<Arc<Partition>>) {
-        let partitions: Arc<[Arc<Partition>]> = partitions.into();
+        self.put_all([(topic.clone(), id, partitions)]);
+    }
+
+    /// Serves topics, each as [`put`](Registry::put) does, from the same moment on.
+    pub fn put_all(&self, topics: impl IntoIterator<Item = (Arc<str>, Uuid, Vec<Arc<Partition>>)>) {
         self.update(|tables| {
-            if let Some(first) = tables.by_name.get(topic).and_then(|before| before.first()) {
-                tables.by_id.remove(&first.topic_id());
+            for (topic, id, partitions) in topics {
+                if let Some(first) = tables.by_name.get(&topic).and_then(|before| before.first()) {
+                    tables.by_id.remove(&first.topic_id());
+                }
+                let partitions: Arc<[Arc<Partition>]> = partitions.into();
+                tables.by_name.insert(topic, partitions.clone());
+                tables.by_id.insert(id, partitions);
             }
-            tables.by_name.insert(topic.clone(), partitions.clone());
-            tables.by_id.insert(id, partitions.clone());
         });
     }
 

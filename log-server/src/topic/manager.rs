@@ -4,17 +4,24 @@
 //! directories. A crash in between leaves directories that the catalog does not know; [`TopicManager::open`] removes
 //! them at the next start. Changes follow one another, and each runs off the runtime's threads because it syncs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use log_core::log::{Discovery, LogConfig, LogDir, LogDirError, PartitionIdentity, PartitionLog};
+use log_core::log::{
+    Discovery, LogConfig, LogDir, LogDirError, PartitionIdentity, PartitionLog, RecoveryReport, Wanted,
+};
 use parking_lot::Mutex;
 
 use super::catalog::{Catalog, CatalogError, Topic, Topics};
 use super::config::{self, InvalidTopicConfig};
 use super::name::{self, InvalidName};
 use crate::config::BrokerConfig;
+use crate::limits::PartitionsMax;
 use crate::partition::{Flusher, Partition, Registry};
+
+/// Threads that open, create, close and delete partitions. They wait for the disk for the most part, and what they ask
+/// of it at the same time it does together.
+pub const DISK_THREADS: usize = 16;
 
 /// A topic to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +57,12 @@ pub enum CreateError {
     #[error("{0} partitions: a topic has at least 1")]
     Partitions(i32),
     /// More partitions than the broker is set to have.
-    #[error("all topics together may have {max} partitions (partitions_max); {wanted} would be needed")]
+    #[error("all topics together may have {} partitions ({}); {wanted} would be needed", max.count, max.because)]
     TooManyPartitions {
         /// With the new topic.
         wanted: usize,
-        /// The setting.
-        max: usize,
+        /// What there may be.
+        max: PartitionsMax,
     },
     /// A configuration entry is not accepted.
     #[error(transparent)]
@@ -99,12 +106,12 @@ pub enum GrowError {
         wanted: i32,
     },
     /// More partitions than the broker is set to have.
-    #[error("all topics together may have {max} partitions (partitions_max); {wanted} would be needed")]
+    #[error("all topics together may have {} partitions ({}); {wanted} would be needed", max.count, max.because)]
     TooManyPartitions {
         /// With the new ones.
         wanted: usize,
-        /// The setting.
-        max: usize,
+        /// What there may be.
+        max: PartitionsMax,
     },
 }
 
@@ -130,6 +137,7 @@ struct Shared {
     catalog: Arc<Catalog>,
     partitions: Arc<Registry>,
     flusher: Arc<Flusher>,
+    partitions_max: PartitionsMax,
     /// Held for a whole change, syncs included, so that changes follow one another. Only threads that may block wait
     /// for it.
     change: Mutex<()>,
@@ -146,13 +154,13 @@ impl TopicManager {
         catalog: Arc<Catalog>,
         partitions: Arc<Registry>,
         flusher: Arc<Flusher>,
+        partitions_max: PartitionsMax,
     ) -> Result<TopicManager, LogDirError> {
-        let shared = Shared { config, log_dir, catalog, partitions, flusher, change: Mutex::new(()) };
+        let change = Mutex::new(());
+        let shared = Shared { config, log_dir, catalog, partitions, flusher, partitions_max, change };
         let topics = shared.catalog.topics();
         let found = shared.log_dir.partitions()?;
-        for topic in topics.iter() {
-            shared.open_topic(topic, &found)?;
-        }
+        shared.open_topics(&topics, &found)?;
         shared.remove_unknown(&topics, found)?;
         Ok(TopicManager { shared: Arc::new(shared) })
     }
@@ -232,38 +240,48 @@ impl TopicManager {
 }
 
 impl Shared {
-    fn open_topic(&self, topic: &Topic, found: &Discovery) -> Result<(), LogDirError> {
-        let settings = config::log_config(&self.config, &topic.config).unwrap_or_else(|error| {
-            // It was accepted once. Better to serve the topic with the defaults than not to start.
-            tracing::error!(topic = %topic.name, %error, "ignoring the topic's configuration");
-            config::log_config(&self.config, &BTreeMap::new()).unwrap_or_default()
-        });
-        let mut partitions = Vec::with_capacity(topic.partitions as usize);
-        for index in 0..topic.partitions {
-            let identity = partition_identity(topic, index);
-            let log = if found.partitions.contains(&identity) {
-                self.open_log(topic, index, settings.clone())?
-            } else {
-                tracing::error!(topic = %topic.name, index, "the partition's directory is missing, with all its records");
-                self.log_dir.create_partition(&identity, settings.clone())?
-            };
-            partitions.push(self.partition(topic, index, log));
+    fn open_topics(&self, topics: &Topics, found: &Discovery) -> Result<(), LogDirError> {
+        let there: HashSet<&PartitionIdentity> = found.partitions.iter().collect();
+        let mut wanted: Vec<Wanted> = Vec::with_capacity(found.partitions.len());
+        let mut missing: Vec<Wanted> = Vec::new();
+        for topic in topics.iter() {
+            let settings = self.settings(topic);
+            for index in 0..topic.partitions {
+                let identity = partition_identity(topic, index);
+                let known = there.contains(&identity);
+                if !known {
+                    tracing::error!(topic = %topic.name, index, "the partition's directory is missing, with all its records");
+                }
+                (if known { &mut wanted } else { &mut missing }).push((identity, settings.clone()));
+            }
         }
-        self.partitions.put(&topic.name, topic.id, partitions);
+        let opened = self.log_dir.open_partitions(&wanted, DISK_THREADS)?;
+        let mut logs: BTreeMap<(String, i32), PartitionLog> = BTreeMap::new();
+        for ((identity, _), opened) in wanted.into_iter().zip(opened) {
+            let (log, report) = opened?;
+            note_recovery(&identity, report);
+            logs.insert((identity.topic, identity.partition), log);
+        }
+        let created = self.log_dir.create_partitions(&missing, DISK_THREADS)?;
+        for ((identity, _), log) in missing.into_iter().zip(created) {
+            logs.insert((identity.topic, identity.partition), log);
+        }
+        let served = topics.iter().map(|topic| {
+            let mut log =
+                |index| logs.remove(&(topic.name.to_string(), index)).expect("opened or created above");
+            let partitions = (0..topic.partitions).map(|index| self.partition(topic, index, log(index)));
+            (topic.name.clone(), topic.id, partitions.collect())
+        });
+        self.partitions.put_all(served);
         Ok(())
     }
 
-    fn open_log(&self, topic: &Topic, index: i32, settings: LogConfig) -> Result<PartitionLog, LogDirError> {
-        let (log, report) = self.log_dir.open_partition(&partition_identity(topic, index), settings)?;
-        let partition = format!("{}-{index}", topic.name);
-        if report.truncated_bytes > 0 {
-            let (bytes, kept_in) = (report.truncated_bytes, report.quarantined);
-            tracing::warn!(partition, bytes, ?kept_in, "cut a torn tail, none of it acknowledged as durable");
-        } else if report.scanned_batches > 0 {
-            let batches = report.scanned_batches;
-            tracing::info!(partition, batches, "recovered what lay past the last checkpoint");
-        }
-        Ok(log)
+    fn settings(&self, topic: &Topic) -> LogConfig {
+        config::log_config(&self.config, &topic.config).unwrap_or_else(|error| {
+            // It was accepted once. Better to serve the topic with the defaults than not to start.
+            tracing::error!(topic = %topic.name, %error, "ignoring the topic's configuration");
+            config::log_config(&self.config, &BTreeMap::new()).unwrap_or_default()
+        })
     }
 
     fn partition(&self, topic: &Topic, index: i32, log: PartitionLog) -> Arc<Partition> {
@@ -275,28 +293,25 @@ impl Shared {
         for (directory, reason) in found.strays {
             tracing::warn!(directory, reason, "not a partition, left alone");
         }
-        for partition in found.partitions {
-            let known = topics.get(&partition.topic).is_some_and(|topic| {
+        let unknown = |partition: &PartitionIdentity| {
+            !topics.get(&partition.topic).is_some_and(|topic| {
                 (0..topic.partitions).contains(&partition.partition)
                     && partition.topic_id.as_bytes() == topic.id.as_bytes()
-            });
-            if !known {
-                tracing::info!(
-                    topic = partition.topic,
-                    partition = partition.partition,
-                    "removing a partition that is not in the catalog"
-                );
-                self.log_dir.delete_partition(&partition)?;
-            }
+            })
+        };
+        let unknown: Vec<PartitionIdentity> = found.partitions.into_iter().filter(unknown).collect();
+        for partition in &unknown {
+            let (topic, partition) = (&partition.topic, partition.partition);
+            tracing::info!(topic, partition, "removing a partition that is not in the catalog");
         }
-        Ok(())
+        self.log_dir.delete_partitions(&unknown, DISK_THREADS)
     }
 
     fn create(&self, topics: Vec<NewTopic>) -> Vec<Result<Arc<Topic>, CreateError>> {
         let existing = self.catalog.topics();
         let mut names: Vec<String> = Vec::new();
         let mut planned = 0;
-        let mut made: Vec<Result<Made, CreateError>> = Vec::new();
+        let mut checked: Vec<Result<Topic, CreateError>> = Vec::new();
         for new in topics {
             let result = self.check_create(&new, &existing, planned).and_then(|partitions| {
                 if let Some(other) =
@@ -304,14 +319,14 @@ impl Shared {
                 {
                     return Err(CreateError::Collision(other));
                 }
-                let topic = Topic::new(&new.name, partitions, new.config);
-                let logs = self.create_logs(&topic, 0).map_err(TopicStorageError::from)?;
                 planned += partitions as usize;
+                let topic = Topic::new(&new.name, partitions, new.config);
                 names.push(new.name);
-                Ok((topic, logs))
+                Ok(topic)
             });
-            made.push(result);
+            checked.push(result);
         }
+        let made = self.make(checked);
         let new: Vec<Topic> = made.iter().flatten().map(|(topic, _)| topic.clone()).collect();
         if new.is_empty() {
             return made.into_iter().map(|result| result.map(|(topic, _)| Arc::new(topic))).collect();
@@ -338,6 +353,25 @@ impl Shared {
             .collect()
     }
 
+    /// Makes the logs of topics, all together if the disk lets them be, so that their syncs are shared. If it does
+    /// not, each by itself, so that those for which it does are made.
+    fn make(&self, topics: Vec<Result<Topic, CreateError>>) -> Vec<Result<Made, CreateError>> {
+        let wanted: Vec<Wanted> = topics.iter().flatten().flat_map(|topic| self.wanted(topic, 0)).collect();
+        let mut logs = self.create_partitions(&wanted).ok().map(Vec::into_iter);
+        let made = topics.into_iter().map(|topic| {
+            let topic = topic?;
+            let logs = match &mut logs {
+                Some(logs) => {
+                    let own = (0..topic.partitions).zip(logs.by_ref());
+                    own.map(|(index, log)| self.partition(&topic, index, log)).collect()
+                }
+                None => self.create_logs(&topic, 0).map_err(TopicStorageError::from)?,
+            };
+            Ok((topic, logs))
+        });
+        made.collect()
+    }
+
     fn check_create(&self, new: &NewTopic, existing: &Topics, planned: usize) -> Result<i32, CreateError> {
         name::check(&new.name)?;
         if existing.get(&new.name).is_some() {
@@ -350,9 +384,8 @@ impl Shared {
         if partitions < 1 {
             return Err(CreateError::Partitions(partitions));
         }
-        let (wanted, max) =
-            (existing.partitions() + planned + partitions as usize, self.config.partitions_max);
-        if wanted > max {
+        let (wanted, max) = (existing.partitions() + planned + partitions as usize, self.partitions_max);
+        if wanted > max.count {
             return Err(CreateError::TooManyPartitions { wanted, max });
         }
         config::log_config(&self.config, &new.config)?;
@@ -361,27 +394,33 @@ impl Shared {
 
     /// Makes the logs of the partitions from `first` on. On failure none of them is left.
     fn create_logs(&self, topic: &Topic, first: i32) -> Result<Vec<Arc<Partition>>, LogDirError> {
+        let logs = self.create_partitions(&self.wanted(topic, first))?;
+        Ok((first..).zip(logs).map(|(index, log)| self.partition(topic, index, log)).collect())
+    }
+
+    fn wanted(&self, topic: &Topic, first: i32) -> Vec<Wanted> {
         let settings = config::log_config(&self.config, &topic.config).unwrap_or_default();
-        let mut logs = Vec::new();
-        for index in first..topic.partitions {
-            match self.log_dir.create_partition(&partition_identity(topic, index), settings.clone()) {
-                Ok(log) => logs.push(self.partition(topic, index, log)),
-                Err(error) => {
-                    self.abandon(topic, &logs, first);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(logs)
+        let identities = (first..topic.partitions).map(|index| partition_identity(topic, index));
+        identities.map(|identity| (identity, settings.clone())).collect()
+    }
+
+    /// All of them, or none is left.
+    fn create_partitions(&self, wanted: &[Wanted]) -> Result<Vec<PartitionLog>, LogDirError> {
+        self.log_dir.create_partitions(wanted, DISK_THREADS).inspect_err(|_| {
+            self.remove(wanted.iter().map(|(identity, _)| identity.clone()).collect());
+        })
     }
 
     fn abandon(&self, topic: &Topic, logs: &[Arc<Partition>], first: i32) {
-        for (index, partition) in (first..).zip(logs) {
-            partition.close();
-            // What stays is removed at the next start.
-            if let Err(error) = self.log_dir.delete_partition(&partition_identity(topic, index)) {
-                tracing::warn!(?partition, %error, "cannot remove a directory");
-            }
+        logs.iter().for_each(|partition| partition.close());
+        self.remove((first..).zip(logs).map(|(index, _)| partition_identity(topic, index)).collect());
+    }
+
+    /// Removes directories that the catalog does not have.
+    fn remove(&self, partitions: Vec<PartitionIdentity>) {
+        // What stays is removed at the next start.
+        if let Err(error) = self.log_dir.delete_partitions(&partitions, DISK_THREADS) {
+            tracing::warn!(%error, "cannot remove a partition's directory");
         }
     }
 
@@ -413,8 +452,8 @@ impl Shared {
             });
         }
         let wanted = self.catalog.topics().partitions() + (partitions - topic.partitions) as usize;
-        let max = self.config.partitions_max;
-        if wanted > max {
+        let max = self.partitions_max;
+        if wanted > max.count {
             return Err(GrowError::TooManyPartitions { wanted, max });
         }
         Ok(topic)
@@ -449,6 +488,18 @@ impl Shared {
             partition.set_config(settings.clone());
         }
         Ok(())
+    }
+}
+
+/// Says what a start has found of a partition, if that is worth a line.
+fn note_recovery(identity: &PartitionIdentity, report: RecoveryReport) {
+    let partition = identity.directory_name();
+    if report.truncated_bytes > 0 {
+        let (bytes, kept_in) = (report.truncated_bytes, report.quarantined);
+        tracing::warn!(partition, bytes, ?kept_in, "cut a torn tail, none of it acknowledged as durable");
+    } else if report.scanned_batches > 0 {
+        let batches = report.scanned_batches;
+        tracing::info!(partition, batches, "recovered what lay past the last checkpoint");
     }
 }
 

@@ -8,5 +8,6 @@ pub mod name;
 
 pub use catalog::{CATALOG_FILE, Catalog, CatalogError, Topic, Topics};
 pub use manager::{
-    CreateError, GrowError, NewTopic, TopicError, TopicManager, TopicStorageError, partition_identity,
+    CreateError, DISK_THREADS, GrowError, NewTopic, TopicError, TopicManager, TopicStorageError,
+    partition_identity,
 };

@@ -24,6 +24,8 @@ pub struct SyncPoint<'a> {
     pub changed_names: Vec<&'a str>,
     /// Whether it has been synced before, if it is a file.
     pub synced_before: bool,
+    /// Whether it is the whole disk.
+    pub is_everything: bool,
 }
 
 /// Says which syncs are ignored.
@@ -292,7 +294,13 @@ impl Disk {
     pub(super) fn sync_file(&mut self, id: NodeId, path: &str) -> io::Result<()> {
         let operation = self.begin(format_args!("sync {path}"))?;
         let synced_before = self.file(id).synced;
-        let point = SyncPoint { path, is_directory: false, changed_names: Vec::new(), synced_before };
+        let point = SyncPoint {
+            path,
+            is_directory: false,
+            changed_names: Vec::new(),
+            synced_before,
+            is_everything: false,
+        };
         let ignored = self.ignored.as_ref().is_some_and(|ignored| ignored(&point));
         let fails = self.count_sync();
         let Disk { nodes, random, .. } = self;
@@ -313,7 +321,8 @@ impl Disk {
             unreachable!("found as a directory");
         };
         let changed_names = directory.changed_names().collect();
-        let point = SyncPoint { path, is_directory: true, changed_names, synced_before: true };
+        let point =
+            SyncPoint { path, is_directory: true, changed_names, synced_before: true, is_everything: false };
         let ignored = ignored.as_ref().is_some_and(|ignored| ignored(&point));
         if fails {
             // Names are in the file system's journal. Unlike pages that were not written they do not
@@ -324,6 +333,30 @@ impl Disk {
             directory.sync();
         }
         self.end(operation)
+    }
+
+    /// Syncs every file and every directory. One operation, and one sync.
+    pub(super) fn sync_all(&mut self) -> io::Result<()> {
+        let operation = self.begin(format_args!("sync everything"))?;
+        let point = SyncPoint {
+            path: "",
+            is_directory: false,
+            changed_names: Vec::new(),
+            synced_before: true,
+            is_everything: true,
+        };
+        let ignored = self.ignored.as_ref().is_some_and(|ignored| ignored(&point));
+        let fails = self.count_sync();
+        let Disk { nodes, random, .. } = self;
+        for node in nodes.values_mut() {
+            match node {
+                Node::File(file) if fails => file.lose(random),
+                Node::File(file) if !ignored => file.sync(),
+                Node::Directory(directory) if !fails && !ignored => directory.sync(),
+                _ => {}
+            }
+        }
+        if fails { Err(io::Error::from_raw_os_error(EIO)) } else { self.end(operation) }
     }
 
     /// Counts a sync and says whether it is the one that fails.

@@ -180,6 +180,14 @@ impl Storage for SimStorage {
         self.disk.lock().exists(path)
     }
 
+    fn can_sync_all(&self) -> bool {
+        true
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.disk.lock().sync_all()
+    }
+
     fn file_len(&self, path: &str) -> io::Result<u64> {
         let disk = self.disk.lock();
         Ok(disk.file(disk.find_file(path)?).live.len())

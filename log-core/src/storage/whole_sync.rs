@@ -1,0 +1,93 @@
+//! `syncfs`: one sync for everything that lies on the data directory's file system.
+//!
+//! The kernel reports what could not be written to each descriptor once, from the moment on at which
+//! the descriptor was opened (Linux 5.8). So there is one, opened before anything is written, and an
+//! error of it is never forgotten.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use parking_lot::Mutex;
+use rustix::fs::{fstatfs, syncfs};
+use rustix::system::uname;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct WholeSync {
+    root: File,
+    trusted: bool,
+    /// Whether one has failed. Held while one runs: of two at a time the kernel would tell only one that
+    /// something is lost, and the other would pass for good.
+    failed: Mutex<bool>,
+}
+
+/// Magic numbers of the file systems whose `syncfs` reaches the disk (`man 2 statfs`). FUSE, for one,
+/// answers that all is well and asks nobody.
+const SYNCED_AS_A_WHOLE: [u64; 5] = [
+    0xef53,      /* ext4 */
+    0x5846_5342, /* XFS */
+    0x9123_683e, /* Btrfs */
+    0xf2f5_2010, /* F2FS */
+    0x0102_1994, /* tmpfs */
+];
+
+impl WholeSync {
+    /// For the file system of `root`, before anything in it is written.
+    pub(super) fn of(root: &Path) -> io::Result<WholeSync> {
+        let root = File::open(root)?;
+        let kind = fstatfs(&root)?.f_type as u64;
+        let trusted = SYNCED_AS_A_WHOLE.contains(&kind) && reports_failures(uname().release().to_bytes());
+        Ok(WholeSync { root, trusted, failed: Mutex::new(false) })
+    }
+
+    /// Whether [`sync`](WholeSync::sync) does what it says here.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    /// Syncs it, and fails for good once it has failed.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let mut failed = self.failed.lock();
+        if *failed {
+            return Err(io::Error::other("a sync of the whole file system has failed before"));
+        }
+        syncfs(&self.root).map_err(|errno| {
+            *failed = true;
+            errno.into()
+        })
+    }
+}
+
+/// Whether a kernel of this release answers `syncfs` with an error when something was not written.
+fn reports_failures(release: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(release);
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0_u32));
+    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_apart_by_number() {
+        for (release, reports) in [
+            ("5.7.19", false),
+            ("4.19.0-21-amd64", false),
+            ("5.8.0", true),
+            ("5.10.0-8-amd64", true),
+            ("6.1", true),
+            ("", false),
+        ] {
+            assert_eq!(reports_failures(release.as_bytes()), reports, "{release}");
+        }
+    }
+
+    #[test]
+    fn a_directory_can_be_synced_as_a_whole() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let whole = WholeSync::of(dir.path()).expect("it opens");
+        whole.sync().expect("a healthy disk");
+    }
+}
