@@ -21,6 +21,7 @@ use crate::housekeeping::Housekeeping;
 use crate::http::HttpListener;
 use crate::lag::LagCache;
 use crate::limits::{Limits, PartitionsMax};
+use crate::map_budget::MapBudget;
 use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
@@ -163,6 +164,11 @@ impl Broker {
             partitions: opened.partitions.clone(),
             space: space.clone(),
             storage: opened.storage,
+            map_budget: MapBudget::new(
+                opened.partitions.clone(),
+                metrics.clone(),
+                opened.allowed.segments_mapped_max(config.segments_mapped_max),
+            ),
         };
         background.spawn(housekeeping.run(shutdown.clone()));
         let groups = GroupRouter::start(
@@ -302,6 +308,7 @@ struct Opening {
 
 struct Opened {
     storage: Arc<dyn Storage>,
+    allowed: Limits,
     log_dir: Arc<LogDir>,
     partitions: Arc<Registry>,
     topics: Arc<TopicManager>,
@@ -331,19 +338,21 @@ impl Opening {
             }
             None => return Err(StartError::CatalogMissing(path.clone())),
         };
-        let limits = Limits::raise();
-        let partitions_max = limits.partitions_max(self.config.partitions_max);
-        let (there, fits) = (catalog.topics().partitions(), limits.partitions_max(usize::MAX));
+        let allowed = Limits::raise();
+        let partitions_max = allowed.partitions_max(self.config.partitions_max);
+        let (there, fits) = (catalog.topics().partitions(), allowed.partitions_max(usize::MAX));
         if there > fits.count {
             return Err(StartError::TooManyPartitions { there, max: fits });
         }
-        self.metrics.open_files_max.set(i64::try_from(limits.open_files).unwrap_or(i64::MAX));
-        self.metrics.maps_max.set(i64::try_from(limits.maps).unwrap_or(i64::MAX));
-        let checkpointer = Checkpointer::start(Duration::from_millis(self.config.checkpoint_interval_ms))
-            .map_err(StartError::Threads)?;
+        self.metrics.open_files_max.set(i64::try_from(allowed.open_files).unwrap_or(i64::MAX));
+        self.metrics.maps_max.set(i64::try_from(allowed.maps).unwrap_or(i64::MAX));
+        let checkpointer =
+            Checkpointer::start(storage.clone(), Duration::from_millis(self.config.checkpoint_interval_ms))
+                .map_err(StartError::Threads)?;
         let flusher = Flusher::start(
             self.config.flush_threads,
             Duration::from_millis(self.config.flush_linger_ms),
+            storage.clone(),
             log_dir.health().clone(),
             checkpointer.clone(),
             self.metrics.clone(),
@@ -370,6 +379,7 @@ impl Opening {
         threads.opened();
         Ok(Opened {
             storage,
+            allowed,
             log_dir,
             partitions,
             topics: Arc::new(topics),

@@ -127,6 +127,9 @@ settings! {
     scrub_period_ms: u64 = 7 * DAY_MS;
     /// Bytes that this reads a second at most, even if it takes longer than its period then [default: 67108864]
     scrub_bytes_per_second_max: u64 = 64 * MIB;
+    /// Segments that may be mapped at a time. Above it sealed ones that nobody has read for longest are closed, until
+    /// they are read again; 0 takes three eighths of vm.max_map_count [default: 0]
+    segments_mapped_max: usize = 0;
     /// How the log is written: "mapped" stores through a memory map, "pwrite" calls the system [default: mapped]
     write_mode: WriteMode = WriteMode::Mapped;
 

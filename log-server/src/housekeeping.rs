@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log_core::log::AppendError;
-use log_core::storage::{Storage, maps};
+use log_core::storage::Storage;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrokerConfig;
 use crate::limits;
+use crate::map_budget::MapBudget;
 use crate::metrics::Metrics;
 use crate::partition::{LEADER_EPOCH, Partition, Registry};
 use crate::pressure;
@@ -33,6 +34,8 @@ pub struct Housekeeping {
     pub space: Arc<Space>,
     /// The disk.
     pub storage: Arc<dyn Storage>,
+    /// What keeps the number of maps within its limit.
+    pub map_budget: MapBudget,
 }
 
 impl Housekeeping {
@@ -75,6 +78,7 @@ impl Housekeeping {
             }
         }
         self.allocate_for_commits();
+        self.map_budget.keep();
     }
 
     /// Measures the disk and opens or shuts the gate. Answers how many bytes are missing to the soft limit.
@@ -110,7 +114,6 @@ impl Housekeeping {
             bytes += partition.log().size_bytes();
         }
         self.metrics.partitions.set(partitions.len() as i64);
-        self.metrics.maps.set(maps() as i64);
         if let Some(open_files) = limits::open_files() {
             self.metrics.open_files.set(open_files as i64);
         }

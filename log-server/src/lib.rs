@@ -30,6 +30,8 @@ pub mod lag;
 #[cfg(feature = "broker")]
 pub mod limits;
 #[cfg(feature = "broker")]
+mod map_budget;
+#[cfg(feature = "broker")]
 pub mod metrics;
 #[cfg(feature = "broker")]
 pub mod net;

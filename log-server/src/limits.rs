@@ -44,10 +44,14 @@ impl Limits {
         Limits { open_files, maps }
     }
 
-    /// Segments that may be mapped: half of the maps that the system allows (R14). The other half is for the
-    /// allocator, threads and libraries.
-    pub fn segments_mapped_max(&self) -> usize {
-        usize::try_from(self.maps / 2).unwrap_or(usize::MAX)
+    /// Segments that may be mapped where `configured` is 0: three eighths of the maps that the system allows. With
+    /// what readers open until somebody looks at it again that stays below half of them (R14); the other half is for
+    /// the allocator, threads and libraries.
+    pub fn segments_mapped_max(&self, configured: usize) -> usize {
+        match configured {
+            0 => usize::try_from(self.maps / 8 * 3).unwrap_or(usize::MAX),
+            configured => configured,
+        }
     }
 
     /// How many partitions fit, if the settings allow `configured`.
@@ -59,8 +63,8 @@ impl Limits {
                 usize::try_from(files).unwrap_or(usize::MAX),
                 "each keeps 2 files open; raise the limit of open files, with ulimit -n or LimitNOFILE=",
             ),
-            // Half of these again, so that there are some left for the sealed segments that are read.
-            (self.segments_mapped_max() / 2, "each has a memory map; raise the sysctl vm.max_map_count"),
+            // Two thirds, so that there are some left for the sealed segments that are read.
+            (self.segments_mapped_max(0) / 3 * 2, "each has a memory map; raise the sysctl vm.max_map_count"),
         ];
         let (count, because) = bounds.into_iter().min_by_key(|(count, _)| *count).expect("there are three");
         PartitionsMax { count, because }
@@ -87,6 +91,8 @@ mod tests {
         let tiny = Limits { open_files: 256, ..ample };
         assert_eq!(tiny.partitions_max(10_000).count, 96);
         let few_maps = Limits { maps: 8_000, ..ample };
+        assert_eq!(few_maps.segments_mapped_max(0), 3_000);
+        assert_eq!(few_maps.segments_mapped_max(70), 70);
         let max = few_maps.partitions_max(10_000);
         assert_eq!(max.count, 2_000);
         assert!(max.because.contains("vm.max_map_count"), "{max:?}");

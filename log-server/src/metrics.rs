@@ -51,8 +51,10 @@ pub struct Metrics {
     pub fetched_bytes: Counter,
     /// Reads that were given to a blocking thread because they have to wait for the disk, or may have to.
     pub cold_reads: Counter,
-    /// Syncs of partitions, and how long they took in seconds.
+    /// Syncs, each of one partition or of everything, and how long they took in seconds.
     pub flush_seconds: Histogram,
+    /// Partitions that were synced together with others, by a sync of everything.
+    pub flushed_together: Counter,
     /// Syncs that failed. The first one takes the log directory offline.
     pub flush_failures: Counter,
     /// Incremental fetch sessions kept now.
@@ -67,6 +69,8 @@ pub struct Metrics {
     pub open_files_max: Gauge,
     /// Segments that are mapped, as of the last housekeeping.
     pub maps: Gauge,
+    /// Sealed segments that were closed because too many were mapped. The next read opens them again.
+    pub segments_closed: Counter,
     /// Maps that the system allows this process, those of segments and all others.
     pub maps_max: Gauge,
     /// Free bytes of the data directory's filesystem, as of the last housekeeping.
@@ -150,8 +154,13 @@ impl Metrics {
             cold_reads: register!("cold_reads", "Reads that were not served from memory", Counter::default()),
             flush_seconds: register!(
                 "flush_seconds",
-                "Duration of a partition's sync",
+                "Duration of a sync, of one partition or of everything",
                 Histogram::new(LATENCY_BUCKETS)
+            ),
+            flushed_together: register!(
+                "flushed_together",
+                "Partitions that were synced with others at once",
+                Counter::default()
             ),
             flush_failures: register!("flush_failures", "Failed syncs", Counter::default()),
             fetch_sessions: register!("fetch_sessions", "Fetch sessions kept", Gauge::default()),
@@ -160,6 +169,11 @@ impl Metrics {
             open_files: register!("open_files", "Open files and sockets", Gauge::default()),
             open_files_max: register!("open_files_max", "Open files and sockets allowed", Gauge::default()),
             maps: register!("maps", "Mapped segments", Gauge::default()),
+            segments_closed: register!(
+                "segments_closed",
+                "Segments closed to spare maps",
+                Counter::default()
+            ),
             maps_max: register!("maps_max", "Memory maps allowed", Gauge::default()),
             disk_free_bytes: register!("disk_free_bytes", "Free bytes of the disk", Gauge::default()),
             disk_low: register!("disk_low", "1 while the disk is filling up", Gauge::default()),

@@ -261,6 +261,9 @@ impl PartitionLog {
 
     /// Seals the active segment and goes on in a new one, of which `first_bytes` are needed at once. Leaves `reserve`
     /// bytes of the disk free.
+    ///
+    /// Nothing is synced here, under the owner's lock: the new name becomes durable with the first flush that reaches
+    /// into the segment, or the first checkpoint that speaks of it.
     pub(super) fn roll(&mut self, first_bytes: u64, reserve: u64) -> Result<(), AppendError> {
         let base_offset = self.bounds.watermarks.log_end();
         let reserved_bytes = reserve_bytes(self.config.segment_bytes_effective());
@@ -269,8 +272,9 @@ impl PartitionLog {
         let interval_bytes = self.config.index_interval_bytes;
         let allocate = allocate.next_multiple_of(4096).min(reserved_bytes);
         let allocate = spare(&*self.dir.storage, first_bytes, allocate, reserve)?;
-        let segment = Segment::create(&self.dir, base_offset, reserved_bytes, allocate, interval_bytes, true)
-            .map_err(|error| self.failed(error, &self.dir.segment_file(base_offset, LOG_SUFFIX)))?;
+        let segment =
+            Segment::create(&self.dir, base_offset, reserved_bytes, allocate, interval_bytes, false)
+                .map_err(|error| self.failed(error, &self.dir.segment_file(base_offset, LOG_SUFFIX)))?;
 
         let tail = Tail::of_new(Arc::clone(&segment), interval_bytes, reserved_bytes);
         let sealed = std::mem::replace(&mut self.tail, tail).segment;

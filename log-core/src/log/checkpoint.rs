@@ -61,9 +61,22 @@ pub struct LastBatch {
 #[derive(Debug)]
 pub struct CheckpointFile {
     file: Arc<dyn RandomFile>,
-    /// That of the slot that counts, which is on disk. Guards the order of writes: one at a time, each
-    /// with the next sequence.
-    newest: Mutex<u64>,
+    /// Guards the order of writes: one at a time, each with the next sequence.
+    newest: Mutex<Newest>,
+}
+
+/// The slot that counts.
+#[derive(Debug)]
+struct Newest {
+    sequence: u64,
+    /// Written, and not known to be on disk: the other slot is the one that a crash would leave.
+    unsynced: bool,
+}
+
+impl Newest {
+    fn synced(sequence: u64) -> Mutex<Newest> {
+        Mutex::new(Newest { sequence, unsynced: false })
+    }
 }
 
 impl CheckpointFile {
@@ -75,7 +88,7 @@ impl CheckpointFile {
     pub fn create(storage: &dyn Storage, path: &str, first: &Checkpoint) -> io::Result<CheckpointFile> {
         let sequence = 0;
         storage.write_atomic(path, &encode(sequence, first))?;
-        Ok(CheckpointFile { file: storage.open_random(path, false)?, newest: Mutex::new(sequence) })
+        Ok(CheckpointFile { file: storage.open_random(path, false)?, newest: Newest::synced(sequence) })
     }
 
     /// As [`create`](CheckpointFile::create) in a directory that is new itself: nothing is durable before
@@ -90,7 +103,7 @@ impl CheckpointFile {
     ) -> io::Result<CheckpointFile> {
         let file = storage.open_random(path, true)?;
         file.write_at(0, &encode(0, first))?;
-        Ok(CheckpointFile { file, newest: Mutex::new(0) })
+        Ok(CheckpointFile { file, newest: Newest::synced(0) })
     }
 
     /// Opens the file and makes certain that the newer of its slots is on disk; `None` if neither
@@ -141,7 +154,7 @@ impl CheckpointFile {
         let file = storage.open_random(path, false)?;
         let newest = read_newest(&*file)?;
         let sequence = newest.as_ref().map_or(0, |slot| slot.sequence);
-        Ok((CheckpointFile { file, newest: Mutex::new(sequence) }, newest))
+        Ok((CheckpointFile { file, newest: Newest::synced(sequence) }, newest))
     }
 
     /// What [`open`](CheckpointFile::open) would answer, without writing anything: for tools that look
@@ -160,15 +173,47 @@ impl CheckpointFile {
     /// Of the disk. The checkpoint before this one still counts then.
     pub fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
         let mut newest = self.newest.lock();
-        // The slot of the older checkpoint: the newer one stays whole whatever happens here.
-        let next = *newest + 1;
-        self.write_slot(next, &encode(next, checkpoint))?;
-        *newest = next;
+        let sequence = self.next(&mut newest)?;
+        self.write_slot(sequence, &encode(sequence, checkpoint))?;
+        newest.sequence = sequence;
         Ok(())
+    }
+
+    /// Writes a checkpoint that is to count once a sync of everything has followed and been noted with
+    /// [`settle`](CheckpointFile::settle). Answers with its sequence.
+    ///
+    /// # Errors
+    /// Of the disk. The checkpoint before this one still counts then.
+    pub fn write_unsynced(&self, checkpoint: &Checkpoint) -> io::Result<u64> {
+        let mut newest = self.newest.lock();
+        let sequence = self.next(&mut newest)?;
+        self.write_slot_unsynced(sequence, &encode(sequence, checkpoint))?;
+        *newest = Newest { sequence, unsynced: true };
+        Ok(sequence)
+    }
+
+    /// Notes that what was written with this sequence is on disk.
+    pub fn settle(&self, sequence: u64) {
+        let mut newest = self.newest.lock();
+        newest.unsynced &= newest.sequence != sequence;
+    }
+
+    /// The sequence to write next, into the slot of the older checkpoint: the newer one stays whole whatever
+    /// happens, and is on disk before the older one goes.
+    fn next(&self, newest: &mut Newest) -> io::Result<u64> {
+        if newest.unsynced {
+            self.sync()?;
+            newest.unsynced = false;
+        }
+        Ok(newest.sequence + 1)
     }
 
     fn write_slot(&self, sequence: u64, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
         self.write_slot_unsynced(sequence, bytes)?;
+        self.sync()
+    }
+
+    fn sync(&self) -> io::Result<()> {
         self.file.sync().map_err(in_doubt)
     }
 

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 
+use crate::storage::Storage;
+
 use super::append::is_exhaustion;
 use super::checkpoint::{Checkpoint, CheckpointFile, LastBatch};
 use super::health::DirHealth;
@@ -45,12 +47,30 @@ impl Flush {
     pub fn run(&self) -> io::Result<()> {
         for segment in &self.segments {
             online(&self.health)?;
-            if let Err(error) = segment.loaded().file.sync() {
-                self.health.poison(format!("sync of {}: {error}", segment.loaded().file.path()));
-                return Err(error);
-            }
+            let file = &segment.loaded().file;
+            file.sync()
+                .and_then(|()| segment.settle_name())
+                .inspect_err(|error| self.health.poison(format!("sync of {}: {error}", file.path())))?;
         }
+        self.finish();
+        Ok(())
+    }
+
+    /// Does what [`run`](Flush::run) does for each of `flushes`, by one sync of the disk that all of them are of.
+    ///
+    /// # Errors
+    /// As those of `run`; then none of them has become durable.
+    pub fn run_together(flushes: &[Flush], storage: &dyn Storage) -> io::Result<()> {
+        let Some(first) = flushes.first() else { return Ok(()) };
+        sync_everything(&first.health, storage)?;
+        flushes.iter().for_each(Flush::finish);
+        Ok(())
+    }
+
+    /// Notes that the segments are synced.
+    fn finish(&self) {
         for segment in &self.segments {
+            segment.note_named();
             // Blocks ahead of a sealed end are given back as soon as that is certain. Recovery knows
             // to take what follows the end for zeros, so it need not be durable.
             if segment.sealed_end().is_some()
@@ -61,7 +81,6 @@ impl Flush {
         }
         // Release: pairs with the acquire in `complete_flush`, which may run on another thread.
         self.synced.store(true, Ordering::Release);
-        Ok(())
     }
 
     /// The offset that the high watermark will have after it.
@@ -78,6 +97,8 @@ pub struct CheckpointWrite {
     file: Arc<Checkpointer>,
     generation: u64,
     checkpoint: Checkpoint,
+    /// The segment that the checkpoint speaks of, if its name may not be durable yet.
+    unnamed: Option<Arc<Segment>>,
     /// Segments and the position up to which their index entries may be saved.
     indexes: Vec<(Arc<Segment>, u64)>,
     /// The producers' state and the offset it belongs to.
@@ -106,6 +127,18 @@ impl Checkpointer {
         }
         Ok(())
     }
+
+    /// The same without the sync, which has to follow before [`settle`](CheckpointFile::settle). `None` if a newer
+    /// one is there.
+    fn write_unsynced(&self, generation: u64, checkpoint: &Checkpoint) -> io::Result<Option<u64>> {
+        let mut newest = self.newest.lock();
+        if generation <= *newest {
+            return Ok(None);
+        }
+        let sequence = self.file.write_unsynced(checkpoint)?;
+        *newest = generation;
+        Ok(Some(sequence))
+    }
 }
 
 impl CheckpointWrite {
@@ -116,15 +149,54 @@ impl CheckpointWrite {
     /// start has more to read. Any other error takes the directory offline.
     pub fn run(&self) -> io::Result<()> {
         online(&self.health)?;
-        self.write().inspect_err(|error| {
+        let written = settle(self.unnamed.as_deref())
+            .and_then(|()| self.file.write(self.generation, &self.checkpoint))
+            .and_then(|()| self.write_companions());
+        self.judge(written)
+    }
+
+    /// Does what [`run`](CheckpointWrite::run) does for each of `writes`, by one sync of the disk that all of them
+    /// are of, and answers in their order.
+    pub fn run_together(writes: &[CheckpointWrite], storage: &dyn Storage) -> Vec<io::Result<()>> {
+        let unsynced: Vec<io::Result<Option<u64>>> = writes
+            .iter()
+            .map(|write| {
+                online(&write.health)?;
+                let unsynced = settle(write.unnamed.as_deref())
+                    .and_then(|()| write.file.write_unsynced(write.generation, &write.checkpoint));
+                write.judge(unsynced)
+            })
+            .collect();
+        let synced = writes.first().map_or(Ok(()), |first| sync_everything(&first.health, storage));
+        let done = writes.iter().zip(unsynced).map(|(write, sequence)| {
+            let sequence = sequence?;
+            if let Err(error) = &synced {
+                return Err(io::Error::new(error.kind(), error.to_string()));
+            }
+            if let Some(sequence) = sequence {
+                write.file.file.settle(sequence);
+            }
+            write.judge(write.write_companions())
+        });
+        done.collect()
+    }
+
+    /// The partition's directory, for messages.
+    pub fn partition(&self) -> &str {
+        &self.dir.path
+    }
+
+    /// What an error means.
+    fn judge<T>(&self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|error| {
             if !is_exhaustion(error) {
                 self.health.poison(format!("checkpoint of {}: {error}", self.dir.path));
             }
         })
     }
 
-    fn write(&self) -> io::Result<()> {
-        self.file.write(self.generation, &self.checkpoint)?;
+    /// Writes what comes with the checkpoint, once that is durable (R7).
+    fn write_companions(&self) -> io::Result<()> {
         for (segment, end) in &self.indexes {
             // Not synced: blocks that a power cut takes are missed by their checksums, and made anew.
             segment.save_indexes(*end)?;
@@ -254,20 +326,42 @@ impl PartitionLog {
             health: Arc::clone(&self.health),
             file: Arc::clone(&self.checkpoints.file),
             generation: self.checkpoints.generation,
+            unnamed: self.unnamed_segment(),
             checkpoint: checkpoint_of(&self.bounds, self.last_durable_batch),
             indexes,
             snapshot,
         }
     }
 
+    /// The segment of the high watermark, if its name may not be durable: the log has rolled at the high watermark,
+    /// and nothing has been flushed since.
+    fn unnamed_segment(&self) -> Option<Arc<Segment>> {
+        let base_offset = self.bounds.high_watermark.segment;
+        let mut young = self.unsynced.iter().chain([&self.tail.segment]);
+        young.find(|segment| segment.base_offset() == base_offset && !segment.is_named()).cloned()
+    }
+
     /// Writes a checkpoint of bounds that are going to be published, and nothing else: it is written
     /// in place, so a full disk has room for it.
     pub(super) fn write_bounds(&mut self, bounds: Bounds) -> io::Result<()> {
         online(&self.health)?;
+        settle(self.unnamed_segment().as_deref())?;
         self.checkpoints.generation += 1;
         let checkpoint = checkpoint_of(&bounds, self.last_durable_batch);
         self.checkpoints.file.write(self.checkpoints.generation, &checkpoint)
     }
+}
+
+/// Makes the name of a segment durable before a checkpoint speaks of it: to a start, a segment that is in the checkpoint
+/// and not in the directory is one that was lost.
+fn settle(unnamed: Option<&Segment>) -> io::Result<()> {
+    unnamed.map_or(Ok(()), Segment::settle_name)
+}
+
+/// Syncs the whole disk, unless the directory is offline, which it is from the first such sync on that fails.
+fn sync_everything(health: &DirHealth, storage: &dyn Storage) -> io::Result<()> {
+    online(health)?;
+    storage.sync_all().inspect_err(|error| health.poison(format!("sync of everything: {error}")))
 }
 
 /// Where the durable part ends, as the checkpoint file says it.

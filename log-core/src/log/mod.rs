@@ -19,6 +19,7 @@ mod log_dir;
 mod log_dir_bulk;
 mod losses;
 mod offset_index;
+mod open_segments;
 mod partition_log;
 #[cfg(test)]
 mod partition_log_tests;
@@ -61,6 +62,7 @@ pub use log_dir::{Discovery, LogDir, LogDirError, LogDirOptions};
 pub use log_dir_bulk::Wanted;
 pub use losses::Loss;
 pub use offset_index::OffsetEntry;
+pub use open_segments::{OpenSegment, advance_read_clock};
 pub use partition_log::{PartitionLog, SegmentInfo};
 pub use pressure::OldSegment;
 pub use producer_state::{

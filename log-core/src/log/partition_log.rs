@@ -257,6 +257,9 @@ impl PartitionLog {
         if let Some(checkpoint) = self.begin_checkpoint_with_snapshot() {
             checkpoint.run()?;
         }
+        // An empty segment that the log has rolled to: the next start takes every name for durable.
+        let named = self.tail.segment.settle_name();
+        named.inspect_err(|error| self.health.poison(format!("sync of {}: {error}", self.dir.path)))?;
         self.tail.trim()?;
         self.reap();
         Ok(())

@@ -275,6 +275,10 @@ impl<'a> Walk<'a> {
         // Without blocks: a partition that nobody writes to costs no space. The first append brings them.
         let segment = Segment::create(self.dir, base, reserved, 0, interval, synced)
             .inspect_err(|error| self.poison_unless_exhausted(error))?;
+        if !synced {
+            // The whole directory is, before anybody hears of the log.
+            segment.note_named();
+        }
         self.newest = Some(Tail::of_new(Arc::clone(&segment), interval, reserved));
         self.segments.push(segment);
         self.end = LogPosition { segment: base, position: 0 };

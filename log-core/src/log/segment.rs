@@ -22,6 +22,7 @@ use crate::storage::{
 use super::error::{Corruption, ReadError};
 use super::index_tail::{IndexTail, Stop};
 use super::offset_index::OffsetIndex;
+use super::open_segments::read_clock;
 use super::read_ahead::Readers;
 use super::scan::{BatchScanner, Depth, Step};
 use super::time_index::TimeIndex;
@@ -68,11 +69,15 @@ pub(crate) struct Segment {
     index_interval_bytes: u32,
     /// Bytes on disk, while the file has not been opened.
     bytes_on_disk: u64,
+    /// Whether the file's name is known to be durable. Nothing in a segment counts as durable before.
+    named: AtomicBool,
     data: OnceLock<SegmentData>,
+    /// When it was last read, by the clock of `open_segments`.
+    read_at: AtomicU64,
     /// Guards the segment's names: whether they have come to speak of another one, which compaction has
     /// put in this one's place. Taken to open a sealed segment, by a reader at most once, and to save the
-    /// indexes.
-    replaced: Mutex<bool>,
+    /// indexes. Shared with a copy that takes this one's place unopened.
+    replaced: Arc<Mutex<bool>>,
 }
 
 /// An open segment.
@@ -92,23 +97,26 @@ pub(crate) struct SegmentData {
 }
 
 impl Segment {
-    /// Creates the file of a new active segment, durable under its name if `synced`.
+    /// Creates the file of a new active segment, durable under its name if `named`; else
+    /// [`settle_name`](Segment::settle_name) has to follow.
     pub(crate) fn create(
         dir: &PartitionDir,
         base_offset: i64,
         reserve_bytes: u64,
         allocate_bytes: u64,
         index_interval_bytes: u32,
-        synced: bool,
+        named: bool,
     ) -> io::Result<Arc<Segment>> {
         let path = dir.segment_file(base_offset, LOG_SUFFIX);
-        let create = if synced { create_segment } else { create_segment_unsynced };
+        let create = if named { create_segment } else { create_segment_unsynced };
         let file = create(&*dir.storage, &path, reserve_bytes, allocate_bytes)?;
         let offsets = OffsetIndex::new(dir.segment_file(base_offset, OFFSET_INDEX_SUFFIX), base_offset);
         let times = TimeIndex::new(dir.segment_file(base_offset, TIME_INDEX_SUFFIX), base_offset);
         let indexes = IndexTail::new(offsets, times, base_offset, index_interval_bytes);
         let data = SegmentData::new(file, indexes);
-        Ok(Segment::opened(dir, base_offset, index_interval_bytes, data))
+        let segment = Segment::opened(dir, base_offset, index_interval_bytes, data);
+        segment.named.store(named, Ordering::Release);
+        Ok(segment)
     }
 
     /// A segment that recovery has opened and read.
@@ -123,8 +131,10 @@ impl Segment {
             base_offset,
             index_interval_bytes,
             bytes_on_disk: 0,
+            named: AtomicBool::new(true),
             data: OnceLock::from(data),
-            replaced: Mutex::new(false),
+            read_at: AtomicU64::new(read_clock()),
+            replaced: Arc::new(Mutex::new(false)),
         })
     }
 
@@ -140,9 +150,31 @@ impl Segment {
             base_offset,
             index_interval_bytes,
             bytes_on_disk,
+            named: AtomicBool::new(true),
             data: OnceLock::new(),
-            replaced: Mutex::new(false),
+            read_at: AtomicU64::new(read_clock()),
+            replaced: Arc::new(Mutex::new(false)),
         })
+    }
+
+    /// Whether the file's name is known to be durable.
+    pub(crate) fn is_named(&self) -> bool {
+        // Acquire: pairs with the release in `note_named`, after the sync.
+        self.named.load(Ordering::Acquire)
+    }
+
+    /// Notes that the directory has been synced since the file was created.
+    pub(crate) fn note_named(&self) {
+        self.named.store(true, Ordering::Release);
+    }
+
+    /// Makes the file's name durable, if it is not yet. Any number of threads may.
+    pub(crate) fn settle_name(&self) -> io::Result<()> {
+        if !self.is_named() {
+            self.dir.storage.sync_dir(&self.dir.path)?;
+            self.note_named();
+        }
+        Ok(())
     }
 
     pub(crate) fn base_offset(&self) -> i64 {
@@ -152,6 +184,27 @@ impl Segment {
     /// Log bytes between two entries of the indexes.
     pub(crate) fn index_interval_bytes(&self) -> u64 {
         u64::from(self.index_interval_bytes)
+    }
+
+    /// When it was last read, by the clock of `open_segments`.
+    pub(crate) fn read_at(&self) -> u64 {
+        self.read_at.load(Ordering::Relaxed)
+    }
+
+    /// The same segment with its file closed, to be opened again by who reads it next. `None` if it is not open, or
+    /// damaged.
+    pub(crate) fn unopened(&self) -> Option<Arc<Segment>> {
+        let data = self.data.get().filter(|data| data.damage.is_none())?;
+        Some(Arc::new(Segment {
+            dir: self.dir.clone(),
+            base_offset: self.base_offset,
+            index_interval_bytes: self.index_interval_bytes,
+            bytes_on_disk: data.file.published(),
+            named: AtomicBool::new(self.is_named()),
+            data: OnceLock::new(),
+            read_at: AtomicU64::new(self.read_at()),
+            replaced: Arc::clone(&self.replaced),
+        }))
     }
 
     /// Whether the file is open, so that [`load`](Segment::load) does not wait for the disk.
@@ -189,6 +242,11 @@ impl Segment {
 
     /// Opens the file and its indexes, once. `end_offset` is where the next segment begins.
     pub(crate) fn load(&self, end_offset: Option<i64>) -> Result<&SegmentData, ReadError> {
+        let now = read_clock();
+        // Relaxed: a hint. Looked at first, so that readers of one segment do not fight for its line.
+        if self.read_at.load(Ordering::Relaxed) != now {
+            self.read_at.store(now, Ordering::Relaxed);
+        }
         if let Some(data) = self.data.get() {
             return Ok(data);
         }

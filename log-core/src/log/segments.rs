@@ -29,6 +29,11 @@ impl Segments {
         &self.list
     }
 
+    /// All but the active one.
+    pub(crate) fn sealed(&self) -> &[Arc<Segment>] {
+        &self.list[..self.list.len() - 1]
+    }
+
     pub(crate) fn active(&self) -> &Arc<Segment> {
         self.list.last().expect("never empty")
     }

@@ -147,7 +147,7 @@ impl Storage for MmapStorage {
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.whole.sync()
+        self.turns.sync(|| self.whole.sync())
     }
 
     fn file_len(&self, path: &str) -> io::Result<u64> {

@@ -194,8 +194,8 @@ pub fn create_segment(
     Ok(file)
 }
 
-/// As [`create_segment`], with a name that is not durable yet: for a directory that is new itself and is
-/// synced as a whole before anything in it counts.
+/// As [`create_segment`], with a name that is not durable yet: its directory is synced before anything in
+/// the segment counts.
 ///
 /// # Errors
 /// Of the disk; the file is removed again.

@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use log_core::log::{
-    AppendError, CleanShutdown, DeleteRecordsError, LeaderEpochs, LogConfig, LogDir, LogDirError,
-    LogDirOptions, OpenError, PartitionIdentity, PartitionLog, RecoveryReport, ScrubEvent, SequenceError,
+    AppendError, CheckpointWrite, CleanShutdown, DeleteRecordsError, Flush, LeaderEpochs, LogConfig, LogDir,
+    LogDirError, LogDirOptions, OpenError, PartitionIdentity, PartitionLog, RecoveryReport, ScrubEvent,
+    SequenceError,
 };
 use log_core::storage::Storage;
 use log_core::storage::sim::SimStorage;
@@ -441,8 +442,10 @@ impl History {
         match choice {
             0..45 => self.append(slot),
             45..60 => self.flush(slot),
-            60..66 => self.overlapping_flushes(slot),
-            66..76 => self.checkpoint(slot),
+            60..63 => self.overlapping_flushes(slot),
+            63..66 => self.flush_together(),
+            66..73 => self.checkpoint(slot),
+            73..76 => self.checkpoint_together(),
             76..80 => self.roll(slot),
             80..84 => self.retain(slot),
             84..88 => self.delete_records(slot),
@@ -530,6 +533,32 @@ impl History {
         self.saw(slot)
     }
 
+    /// One flush for all partitions that need one.
+    fn flush_together(&mut self) -> Step {
+        let mut slots = Vec::new();
+        let mut flushes = Vec::new();
+        for slot in 0..SLOTS {
+            if let Some(flush) = self.slots[slot].open.as_mut().and_then(PartitionLog::begin_flush) {
+                slots.push(slot);
+                flushes.push(flush);
+            }
+        }
+        let Some(&some) = slots.first() else { return Ok(()) };
+        if self.random.bool() {
+            self.append(some)?;
+        }
+        let run = Flush::run_together(&flushes, &self.sim);
+        self.check(run, io_error)?;
+        if self.random.bool() {
+            self.append(some)?;
+        }
+        for (slot, flush) in slots.into_iter().zip(flushes) {
+            self.log(slot).complete_flush(flush);
+            self.saw(slot)?;
+        }
+        Ok(())
+    }
+
     /// Two flushes of one partition that finish in the other order.
     fn overlapping_flushes(&mut self, slot: usize) -> Step {
         let Some(first) = self.log(slot).begin_flush() else { return Ok(()) };
@@ -562,6 +591,40 @@ impl History {
             self.checkpointed(slot, durable_end, &before, &after);
         }
         Ok(())
+    }
+
+    /// The checkpoints of all partitions at once.
+    fn checkpoint_together(&mut self) -> Step {
+        let mut begun = Vec::new();
+        let mut writes = Vec::new();
+        for slot in 0..SLOTS {
+            let durable_end = self.slots[slot].model.high_watermark;
+            if let Some(write) = self.slots[slot].open.as_mut().and_then(PartitionLog::begin_checkpoint) {
+                let before = self.snapshots(slot)?;
+                begun.push((slot, durable_end, before));
+                writes.push(write);
+            }
+        }
+        if let Some((slot, ..)) = begun.first()
+            && self.random.bool()
+        {
+            self.delete_records(*slot)?;
+        }
+        let done = CheckpointWrite::run_together(&writes, &self.sim);
+        let (was_full, mut outcome) = (self.full, Ok(()));
+        for ((slot, durable_end, before), done) in begun.into_iter().zip(done) {
+            // One disk is full for all of them.
+            self.full |= was_full && !self.sim.is_cut() && !self.offline();
+            match self.tolerate_full(done, io_error) {
+                Ok(true) if outcome.is_ok() => {
+                    let after = self.snapshots(slot)?;
+                    self.checkpointed(slot, durable_end, &before, &after);
+                }
+                Ok(_) => {}
+                Err(stop) => outcome = Err(stop),
+            }
+        }
+        outcome
     }
 
     /// Offsets of the producer snapshots.

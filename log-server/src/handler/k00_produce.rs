@@ -25,7 +25,7 @@ use log_core::wire::produce::{
 use log_core::wire::{ErrorCode, ProduceRequest, ProduceResponse, TopicRef};
 
 use super::{Context, Refusal, Reply, Request};
-use crate::partition::Partition;
+use crate::partition::{Partition, Turn};
 use crate::topic::name;
 
 /// The first version whose records are in format v2.
@@ -40,6 +40,16 @@ struct Undurable {
     at: (usize, usize),
 }
 
+/// How soon what is appended is to be synced.
+enum Sync<'a> {
+    /// Within the linger: nobody waits.
+    Soon,
+    /// At once.
+    Urgent,
+    /// At once, and by whoever sends the answer if the turn comes back.
+    Alone(&'a mut Option<Turn>),
+}
+
 /// Answers one request.
 ///
 /// # Errors
@@ -50,7 +60,8 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
     let acks = message.acks;
     let timeout = Duration::from_millis(message.timeout_ms.max(0) as u64);
     let mut undurable = Vec::new();
-    let response = append_all(context, &request, message, &mut undurable);
+    let mut turn = None;
+    let response = append_all(context, &request, message, &mut undurable, &mut turn);
     for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
         if partition.error_code != 0 {
             let error = ErrorCode::from_code(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);
@@ -69,10 +80,14 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
     }
     let deadline = tokio::time::Instant::from_std(request.received_at) + timeout;
     let context = context.clone();
-    Ok(Reply::Pending(Box::pin(async move {
+    let durable = Box::pin(async move {
         let response = wait_durable(&context, response, undurable, deadline).await;
         encode(&request, &response)
-    })))
+    });
+    Ok(match turn {
+        Some(turn) => Reply::PendingSync(turn, durable),
+        None => Reply::Pending(durable),
+    })
 }
 
 fn encode(request: &Request, response: &ProduceResponse) -> Result<super::Frame, Refusal> {
@@ -81,14 +96,22 @@ fn encode(request: &Request, response: &ProduceResponse) -> Result<super::Frame,
     request.frame(body)
 }
 
-/// Appends every batch of a request, and lists in `undurable` what acks=-1 has to wait for.
+/// Appends every batch of a request, and lists in `undurable` what acks=-1 has to wait for. If that is one batch, the
+/// sync of it may come back in `turn`.
 fn append_all(
     context: &Context,
     request: &Request,
     message: ProduceRequest,
     undurable: &mut Vec<Undurable>,
+    turn: &mut Option<Turn>,
 ) -> ProduceResponse {
     let refused = refuse_all(context, request, &message);
+    let batches: usize = message.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let mut sync = match message.acks {
+        -1 if batches == 1 => Sync::Alone(turn),
+        -1 => Sync::Urgent,
+        _ => Sync::Soon,
+    };
     let now_ms = now_ms();
     let mut response = ProduceResponse::default();
     for topic in message.topics {
@@ -100,7 +123,7 @@ fn append_all(
             let appended = match (&refused, partition) {
                 (Some(refused), _) => Err(refused.clone()),
                 (None, None) => Err(unknown(&topic.topic)),
-                (None, Some(partition)) => append(context, partition, wanted, message.acks, now_ms)
+                (None, Some(partition)) => append(context, partition, wanted, &mut sync, now_ms)
                     .map(|(answer, end)| (answer, partition, end)),
             };
             answers.push(match appended {
@@ -144,7 +167,7 @@ fn append(
     context: &Context,
     partition: &Arc<Partition>,
     wanted: ProducePartition,
-    acks: i16,
+    sync: &mut Sync<'_>,
     now_ms: i64,
 ) -> Result<(ProducePartitionResponse, i64), Refused> {
     if name::is_internal(partition.topic()) {
@@ -156,9 +179,15 @@ fn append(
     if batch.attributes().is_transactional() {
         return Err(Refused::new(ErrorCode::InvalidTxnState, "transactions are not supported"));
     }
-    let appended = partition
-        .append(&batch, now_ms, acks == -1)
-        .map_err(|error| refuse_append(context, partition, &error))?;
+    let appended = match sync {
+        Sync::Soon => partition.append(&batch, now_ms, false),
+        Sync::Urgent => partition.append(&batch, now_ms, true),
+        Sync::Alone(turn) => partition.append_alone(&batch, now_ms).map(|(appended, own)| {
+            **turn = own;
+            appended
+        }),
+    };
+    let appended = appended.map_err(|error| refuse_append(context, partition, &error))?;
     if !appended.duplicate {
         count(context, &batch);
     }

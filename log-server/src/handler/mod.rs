@@ -65,7 +65,7 @@ pub(crate) use k18_api_versions::unsupported_version;
 
 pub use context::Context;
 pub use failure::ApiFailure;
-pub use request::{ConnectionInfo, Frame, Refusal, Reply, Request};
+pub use request::{ConnectionInfo, Frame, PendingFrame, Refusal, Reply, Request};
 
 use std::sync::Arc;
 

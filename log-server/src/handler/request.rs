@@ -10,6 +10,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use log_core::wire::{self, ApiKey, KafkaDecode, KafkaEncode, RequestHeader, ResponseHeader};
 
+use crate::partition::Turn;
+
 /// A whole response, length and header included, as the parts to be sent one behind the other. Records among them
 /// are slices of the log's memory map.
 pub type Frame = Vec<Bytes>;
@@ -103,6 +105,9 @@ pub enum Reply {
     /// The answer, once the future has it. It is polled when all earlier answers are sent, and dropped with the
     /// connection: what must happen in any case has happened before.
     Pending(PendingFrame),
+    /// An answer that is being waited for, and the sync that it waits for: whoever sends the answers may make it, if
+    /// there is nothing else for him to do. Dropping the turn leaves it to the flusher.
+    PendingSync(Turn, PendingFrame),
     /// No answer is wanted (Produce with acks=0).
     None,
     /// Close the connection, once all earlier answers are sent.
@@ -142,7 +147,7 @@ impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reply::Ready(frame) => write!(f, "Ready({} parts)", frame.len()),
-            Reply::Pending(_) => f.write_str("Pending"),
+            Reply::Pending(_) | Reply::PendingSync(..) => f.write_str("Pending"),
             Reply::None => f.write_str("None"),
             Reply::Close(refusal) => write!(f, "Close({refusal})"),
         }

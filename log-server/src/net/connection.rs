@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use log_core::wire::{ApiKey, RequestHeader};
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::receiver::{ReceiveError, Receiver};
 use super::sender::{SendError, Sender};
-use crate::handler::{self, ConnectionInfo, Context, Frame, Refusal, Reply, Request};
+use crate::handler::{self, ConnectionInfo, Context, Frame, PendingFrame, Refusal, Reply, Request};
 
 /// Answers that may be queued or waited for on one connection before it is not read any further.
 const REPLIES_QUEUED_MAX: usize = 64;
@@ -151,28 +152,24 @@ async fn write_replies(
     while let Some(first) = replies.recv().await {
         let mut next = Some(first);
         while let Some(queued) = next.take() {
-            let frame: Frame = match queued.reply {
-                Reply::Ready(frame) => frame,
-                Reply::Pending(mut pending) => {
-                    // Answers that are already there do not wait behind one that is not.
-                    let polled = AssertUnwindSafe(&mut pending).catch_unwind().now_or_never();
-                    let waited = match polled {
-                        Some(done) => done,
-                        None => {
-                            if let Err(error) = sender.flush().await {
-                                return End::Send(error);
-                            }
-                            AssertUnwindSafe(pending).catch_unwind().await
-                        }
-                    };
-                    match waited {
-                        Ok(Ok(frame)) => frame,
-                        Ok(Err(refusal)) => return flush_then(sender, End::Refused(refusal)).await,
-                        Err(_) => return flush_then(sender, End::Panicked).await,
+            let answered = match queued.reply {
+                Reply::Ready(frame) => Ok(frame),
+                Reply::Pending(pending) => answer(sender, pending).await,
+                Reply::PendingSync(turn, pending) => {
+                    if replies.is_empty() && sender.is_empty() && may_block() {
+                        tokio::task::block_in_place(|| turn.sync());
+                    } else {
+                        // Left to the flusher, before anybody waits for it.
+                        drop(turn);
                     }
+                    answer(sender, pending).await
                 }
                 Reply::Close(refusal) => return flush_then(sender, End::Refused(refusal)).await,
                 Reply::None => continue,
+            };
+            let frame = match answered {
+                Ok(frame) => frame,
+                Err(end) => return end,
             };
             context.metrics.request_answered(queued.api, queued.received_at.elapsed());
             context.metrics.sent_bytes.inc_by(sender.push(frame));
@@ -186,6 +183,27 @@ async fn write_replies(
         }
     }
     End::Quiet
+}
+
+/// Waits for an answer. Those that are there already do not wait behind it.
+async fn answer(sender: &mut Sender<'_>, mut pending: PendingFrame) -> Result<Frame, End> {
+    let waited = match AssertUnwindSafe(&mut pending).catch_unwind().now_or_never() {
+        Some(done) => done,
+        None => {
+            sender.flush().await.map_err(End::Send)?;
+            AssertUnwindSafe(pending).catch_unwind().await
+        }
+    };
+    match waited {
+        Ok(Ok(frame)) => Ok(frame),
+        Ok(Err(refusal)) => Err(flush_then(sender, End::Refused(refusal)).await),
+        Err(_) => Err(flush_then(sender, End::Panicked).await),
+    }
+}
+
+/// Whether this runtime has another thread that takes over from one that blocks.
+fn may_block() -> bool {
+    Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
 }
 
 async fn flush_then(sender: &mut Sender<'_>, end: End) -> End {

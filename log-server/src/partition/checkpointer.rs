@@ -9,12 +9,19 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use log_core::log::CheckpointWrite;
+use log_core::storage::Storage;
 use parking_lot::{Condvar, Mutex};
 
 use super::Partition;
 
+/// Checkpoints that are due at the same time from which on one sync of the whole file system does for all of them,
+/// where that can be trusted.
+const TOGETHER_MIN: usize = 4;
+
 /// The queue of due checkpoints and its thread.
 pub struct Checkpointer {
+    storage: Arc<dyn Storage>,
     interval: Duration,
     /// Guards the queue. Held to push and to take, never while anything is written.
     work: Mutex<Work>,
@@ -30,12 +37,13 @@ struct Work {
 }
 
 impl Checkpointer {
-    /// Starts the thread.
+    /// Starts the thread, for partitions that lie in `storage`.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(interval: Duration) -> std::io::Result<Arc<Checkpointer>> {
+    pub fn start(storage: Arc<dyn Storage>, interval: Duration) -> std::io::Result<Arc<Checkpointer>> {
         let checkpointer = Arc::new(Checkpointer {
+            storage,
             interval,
             work: Mutex::default(),
             wake: Condvar::new(),
@@ -79,10 +87,10 @@ impl Checkpointer {
         }
     }
 
-    /// Waits for the next checkpoint and writes it. False when stopping.
+    /// Waits for the next checkpoints and writes them. False when stopping.
     fn run_next(&self) -> bool {
         let mut work = self.work.lock();
-        let partition = loop {
+        let partitions = loop {
             if work.stopping {
                 // Partitions hold the flusher, and that holds this: left in here they would never be given up.
                 work.due.clear();
@@ -90,7 +98,9 @@ impl Checkpointer {
             }
             match work.due.front().map(|(due, _)| *due) {
                 Some(due) if due <= Instant::now() => {
-                    break work.due.pop_front().expect("it has a first one").1;
+                    let now = Instant::now();
+                    let count = work.due.partition_point(|(due, _)| *due <= now);
+                    break work.due.drain(..count).map(|(_, partition)| partition).collect::<Vec<_>>();
                 }
                 Some(due) => {
                     self.wake.wait_until(&mut work, due);
@@ -99,10 +109,21 @@ impl Checkpointer {
             }
         };
         drop(work);
-        partition.checkpoint_scheduled.store(false, Ordering::Release);
-        let checkpoint = partition.log().begin_checkpoint();
-        if let Some(Err(error)) = checkpoint.map(|checkpoint| checkpoint.run()) {
-            tracing::error!(?partition, %error, "cannot write a checkpoint; a restart has more to read");
+        let begun = partitions.iter().filter_map(|partition| {
+            partition.checkpoint_scheduled.store(false, Ordering::Release);
+            partition.log().begin_checkpoint()
+        });
+        let begun: Vec<CheckpointWrite> = begun.collect();
+        let done = if begun.len() >= TOGETHER_MIN && self.storage.can_sync_all() {
+            CheckpointWrite::run_together(&begun, &*self.storage)
+        } else {
+            begun.iter().map(CheckpointWrite::run).collect()
+        };
+        for (checkpoint, done) in begun.iter().zip(done) {
+            if let Err(error) = done {
+                let partition = checkpoint.partition();
+                tracing::error!(partition, %error, "cannot write a checkpoint; a restart has more to read");
+            }
         }
         true
     }

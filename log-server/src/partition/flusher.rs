@@ -9,17 +9,25 @@
 //! gathers for the next one, so the slower the disk, the larger the groups. (Two syncs of one file at a time wait for
 //! each other's pages in the kernel; the second gains nothing and splits the group.)
 //!
-//! Syncs block, so they run on threads of their own and never on the runtime's.
+//! Where many partitions wait, one sync of the whole file system may do for all of them, see `sync_choice`. One of
+//! those runs at a time, and what is appended meanwhile gathers for the next.
+//!
+//! Syncs block, so they run on threads of their own and never on the runtime's. There is one exception: whoever
+//! appends to a clean partition, while nothing else waits for the disk, may take a [`Turn`] and sync it himself, off
+//! the runtime. To a producer with one request in flight the way to another thread and back costs more than the sync.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log_core::log::DirHealth;
+use log_core::log::{DirHealth, Flush};
+use log_core::storage::Storage;
 use parking_lot::{Condvar, Mutex};
 
+use super::sync_choice::SyncChoice;
 use super::{Checkpointer, Partition};
 use crate::metrics::Metrics;
 
@@ -49,42 +57,68 @@ fn appended(state: u8, urgent: bool) -> u8 {
 
 /// The flusher's queue and its threads.
 pub struct Flusher {
+    storage: Arc<dyn Storage>,
     health: Arc<DirHealth>,
     metrics: Arc<Metrics>,
     checkpointer: Arc<Checkpointer>,
     linger: Duration,
+    /// Partitions that are queued or being synced.
+    busy: AtomicUsize,
     /// Guards the queue. Held to push and to take, never while anything is synced.
     work: Mutex<Work>,
     wake: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-#[derive(Default)]
 struct Work {
     /// To be synced now, in the order in which they asked.
     urgent: VecDeque<Arc<Partition>>,
     /// To be synced when their time has come; by time, because the linger is the same for all.
     lingering: VecDeque<(Instant, Arc<Partition>)>,
+    /// Whether to sync what waits one by one or at once.
+    choice: SyncChoice,
+    /// Whether a thread syncs everything.
+    together: bool,
     /// Threads that wait in `wake`.
     idle: usize,
     stopping: bool,
 }
 
+/// What a thread does next.
+enum Task {
+    One(Arc<Partition>),
+    Together(Vec<Arc<Partition>>),
+}
+
 impl Flusher {
-    /// Starts `threads` threads.
+    /// Starts `threads` threads for partitions that lie in `storage`.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
     pub fn start(
         threads: usize,
         linger: Duration,
+        storage: Arc<dyn Storage>,
         health: Arc<DirHealth>,
         checkpointer: Arc<Checkpointer>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Arc<Flusher>> {
+        let work = Work {
+            urgent: VecDeque::new(),
+            lingering: VecDeque::new(),
+            choice: SyncChoice::new(storage.can_sync_all(), threads),
+            together: false,
+            idle: 0,
+            stopping: false,
+        };
         let flusher = Arc::new(Flusher {
+            storage,
             health,
             metrics,
             checkpointer,
             linger,
-            work: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            work: Mutex::new(work),
             wake: Condvar::new(),
             threads: Mutex::default(),
         });
@@ -114,10 +148,28 @@ impl Flusher {
         }
     }
 
+    /// As an urgent [`dirty`](Flusher::dirty), unless the partition was clean and nothing else is queued or being
+    /// synced: then whoever has appended may sync it.
+    pub(super) fn dirty_or_turn(self: &Arc<Self>, partition: &Arc<Partition>) -> Option<Turn> {
+        // Relaxed: a hint. Two that take a turn at the same time do each other no harm.
+        if self.busy.load(Ordering::Relaxed) == 0 {
+            // AcqRel: as in `dirty`.
+            let taken =
+                partition.flush_state.compare_exchange(CLEAN, SYNCING, Ordering::AcqRel, Ordering::Acquire);
+            if taken.is_ok() {
+                self.busy.fetch_add(1, Ordering::Relaxed);
+                return Some(Turn { flusher: self.clone(), partition: partition.clone(), done: false });
+            }
+        }
+        self.dirty(partition, true);
+        None
+    }
+
     /// Puts a partition where its new state says it is.
     fn enter(&self, partition: &Arc<Partition>, state: u8) {
         match state {
             QUEUED => {
+                self.busy.fetch_add(1, Ordering::Relaxed);
                 let mut work = self.work.lock();
                 work.urgent.push_back(partition.clone());
                 self.wake_one(&work);
@@ -157,40 +209,67 @@ impl Flusher {
     }
 
     fn run(&self) {
-        while let Some(partition) = self.next() {
-            self.flush(&partition);
-            let done = |state| match state {
-                SYNCING_THEN_QUEUE => QUEUED,
-                SYNCING_THEN_LINGER => LINGERING,
-                _ => CLEAN,
-            };
-            let change = |state| Some(done(state));
-            let before = partition.flush_state.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
-            self.enter(&partition, before.map_or(CLEAN, done));
+        while let Some(task) = self.next() {
+            match task {
+                Task::One(partition) => {
+                    if let Some(took) = self.flush(&partition) {
+                        self.work.lock().choice.synced_one(took);
+                    }
+                    self.done(&partition);
+                }
+                Task::Together(partitions) => {
+                    let took = self.flush_together(&partitions);
+                    let mut work = self.work.lock();
+                    work.together = false;
+                    if let Some(took) = took {
+                        work.choice.synced_everything(took);
+                    }
+                    // What has gathered meanwhile was left for the next sync of everything.
+                    if work.stopping {
+                        self.wake.notify_all();
+                    } else if !work.urgent.is_empty() {
+                        self.wake_one(&work);
+                    }
+                    drop(work);
+                    partitions.iter().for_each(|partition| self.done(partition));
+                }
+            }
         }
     }
 
-    /// The next partition to sync; `None` when the flusher is stopping and nothing is left.
-    fn next(&self) -> Option<Arc<Partition>> {
+    /// Lets go of a partition that was synced, or queues it again for what was appended meanwhile.
+    fn done(&self, partition: &Arc<Partition>) {
+        let done = |state| match state {
+            SYNCING_THEN_QUEUE => QUEUED,
+            SYNCING_THEN_LINGER => LINGERING,
+            _ => CLEAN,
+        };
+        let before = partition
+            .flush_state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| Some(done(state)));
+        self.enter(partition, before.map_or(CLEAN, done));
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What to sync next; `None` when the flusher is stopping and nothing is left.
+    fn next(&self) -> Option<Task> {
         let mut work = self.work.lock();
         loop {
-            if let Some(partition) = work.urgent.pop_front() {
+            let waiting = work.urgent.len();
+            if work.choice.together(waiting) {
+                if !work.together {
+                    return Some(self.take_all(&mut work));
+                }
+                // They gather until the one that runs is through, whose thread looks here next.
+            } else if let Some(partition) = work.urgent.pop_front() {
                 partition.flush_state.store(SYNCING, Ordering::Release);
-                return Some(partition);
+                return Some(Task::One(partition));
             }
             let due = work.lingering.front().map(|(due, _)| *due);
             match due {
                 Some(due) if work.stopping || due <= Instant::now() => {
-                    let (_, partition) = work.lingering.pop_front().expect("it has a first one");
-                    // Not lingering any more: it was queued in the meantime, and perhaps synced.
-                    let taken = partition.flush_state.compare_exchange(
-                        LINGERING,
-                        SYNCING,
-                        Ordering::AcqRel,
-                        Ordering::Acquire,
-                    );
-                    if taken.is_ok() {
-                        return Some(partition);
+                    if let Some(partition) = self.take_lingering(&mut work) {
+                        return Some(Task::One(partition));
                     }
                 }
                 Some(due) => {
@@ -198,7 +277,7 @@ impl Flusher {
                     self.wake.wait_until(&mut work, due);
                     work.idle -= 1;
                 }
-                None if work.stopping => return None,
+                None if work.stopping && work.urgent.is_empty() => return None,
                 None => {
                     work.idle += 1;
                     self.wake.wait(&mut work);
@@ -208,31 +287,129 @@ impl Flusher {
         }
     }
 
-    /// One group commit: what was appended becomes durable, the watermark moves, waiters wake.
-    fn flush(&self, partition: &Arc<Partition>) {
+    /// All that waits, what lingers included: a sync of everything makes no difference between them.
+    fn take_all(&self, work: &mut Work) -> Task {
+        work.together = true;
+        let mut partitions: Vec<Arc<Partition>> = work.urgent.drain(..).collect();
+        for partition in &partitions {
+            partition.flush_state.store(SYNCING, Ordering::Release);
+        }
+        while !work.lingering.is_empty() {
+            partitions.extend(self.take_lingering(work));
+        }
+        Task::Together(partitions)
+    }
+
+    /// The first of those that linger; `None` if it does not linger any more: it was queued in the meantime, and
+    /// perhaps synced.
+    fn take_lingering(&self, work: &mut Work) -> Option<Arc<Partition>> {
+        let (_, partition) = work.lingering.pop_front()?;
+        let taken =
+            partition.flush_state.compare_exchange(LINGERING, SYNCING, Ordering::AcqRel, Ordering::Acquire);
+        taken.is_ok().then(|| {
+            self.busy.fetch_add(1, Ordering::Relaxed);
+            partition
+        })
+    }
+
+    /// One group commit: what was appended becomes durable, the watermark moves, waiters wake. Answers how long the
+    /// sync took, if there was one.
+    fn flush(&self, partition: &Arc<Partition>) -> Option<Duration> {
         if self.is_offline() {
             partition.waiters().wake_all();
-            return;
+            return None;
         }
-        let Some(flush) = partition.log().begin_flush() else { return };
+        let flush = partition.log().begin_flush()?;
         let started = Instant::now();
         match flush.run() {
             Ok(()) => {
-                self.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
-                partition.log().complete_flush(flush);
-                partition.waiters().advance(partition.reader().watermarks().high_watermark());
-                self.checkpointer.schedule(partition);
+                let took = self.observe(started);
+                self.complete(partition, flush);
+                Some(took)
             }
             Err(error) => {
-                self.metrics.flush_failures.inc();
-                self.metrics.log_dir_offline.set(1);
-                tracing::error!(
-                    ?partition, %error,
-                    "a sync failed: the log directory is offline. Nothing more is acknowledged, what is durable can \
-                     still be read. Check the disk and restart"
-                );
+                self.failed(&error);
                 partition.waiters().wake_all();
+                None
             }
         }
+    }
+
+    /// The group commit of many partitions by one sync.
+    fn flush_together(&self, partitions: &[Arc<Partition>]) -> Option<Duration> {
+        let wake_all = || partitions.iter().for_each(|partition| partition.waiters().wake_all());
+        if self.is_offline() {
+            wake_all();
+            return None;
+        }
+        let begun =
+            partitions.iter().filter_map(|partition| Some((partition, partition.log().begin_flush()?)));
+        let (begun, flushes): (Vec<&Arc<Partition>>, Vec<Flush>) = begun.unzip();
+        let started = Instant::now();
+        if let Err(error) = Flush::run_together(&flushes, &*self.storage) {
+            self.failed(&error);
+            wake_all();
+            return None;
+        }
+        let took = self.observe(started);
+        self.metrics.flushed_together.inc_by(flushes.len() as u64);
+        begun.into_iter().zip(flushes).for_each(|(partition, flush)| self.complete(partition, flush));
+        Some(took)
+    }
+
+    fn observe(&self, started: Instant) -> Duration {
+        let took = started.elapsed();
+        self.metrics.flush_seconds.observe(took.as_secs_f64());
+        took
+    }
+
+    fn complete(&self, partition: &Arc<Partition>, flush: Flush) {
+        partition.log().complete_flush(flush);
+        partition.waiters().advance(partition.reader().watermarks().high_watermark());
+        self.checkpointer.schedule(partition);
+    }
+
+    fn failed(&self, error: &std::io::Error) {
+        self.metrics.flush_failures.inc();
+        self.metrics.log_dir_offline.set(1);
+        tracing::error!(
+            %error,
+            "a sync failed: the log directory is offline. Nothing more is acknowledged, what is durable can still be \
+             read. Check the disk and restart"
+        );
+    }
+}
+
+/// The right to sync a partition that was appended to, instead of one of the flusher's threads. Who drops it leaves it
+/// to them.
+pub struct Turn {
+    flusher: Arc<Flusher>,
+    partition: Arc<Partition>,
+    done: bool,
+}
+
+impl Turn {
+    /// Syncs the partition. Blocks.
+    pub fn sync(mut self) {
+        self.done = true;
+        self.flusher.flush(&self.partition);
+        self.flusher.done(&self.partition);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.done {
+            // Whatever was appended meanwhile is in the queue with it.
+            self.partition.flush_state.store(QUEUED, Ordering::Release);
+            self.flusher.enter(&self.partition, QUEUED);
+            self.flusher.busy.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Turn({:?})", self.partition)
     }
 }

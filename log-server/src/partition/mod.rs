@@ -7,12 +7,13 @@ mod flusher;
 #[expect(clippy::module_inception, reason = "the room is named after its main noun")]
 mod partition;
 mod registry;
+mod sync_choice;
 mod waiters;
 
 pub use checkpointer::Checkpointer;
 pub use cold_reads::ColdReads;
 pub use fetch_session::{FetchSessions, SessionError, SessionFetch, SessionPartition};
-pub use flusher::Flusher;
+pub use flusher::{Flusher, Turn};
 pub use partition::{LEADER_EPOCH, NotDurable, Partition};
 pub use registry::Registry;
 pub use waiters::{Registration, Waiters};

@@ -11,7 +11,7 @@ use log_core::wire::Uuid;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::flusher::Flusher;
+use super::flusher::{Flusher, Turn};
 use super::waiters::Waiters;
 
 /// The leader epoch of every partition. There is one node, so leadership never moves.
@@ -144,6 +144,20 @@ impl Partition {
         let appended = self.log.lock().append(batch, LEADER_EPOCH, now_ms)?;
         self.flusher.dirty(self, urgent || !self.waiters.is_empty());
         Ok(appended)
+    }
+
+    /// As an urgent [`append`](Partition::append) of somebody who waits for nothing else: the sync may be his to make,
+    /// if nobody else has one under way.
+    ///
+    /// # Errors
+    /// The engine's; the log is as it was before.
+    pub fn append_alone(
+        self: &Arc<Self>,
+        batch: &ProducedBatch,
+        now_ms: i64,
+    ) -> Result<(Appended, Option<Turn>), AppendError> {
+        let appended = self.log.lock().append(batch, LEADER_EPOCH, now_ms)?;
+        Ok((appended, self.flusher.dirty_or_turn(self)))
     }
 
     /// Waits until everything below `offset` is on disk.

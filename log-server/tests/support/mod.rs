@@ -150,6 +150,11 @@ pub async fn body(reply: Reply, api: ApiKey, version: i16) -> Bytes {
     let frame = match reply {
         Reply::Ready(frame) => frame,
         Reply::Pending(pending) => tokio::time::timeout(PATIENCE, pending).await.expect("an answer").unwrap(),
+        Reply::PendingSync(turn, pending) => {
+            // Left to the flusher, as by a connection that has more to do.
+            drop(turn);
+            tokio::time::timeout(PATIENCE, pending).await.expect("an answer").unwrap()
+        }
         other => panic!("no answer but {other:?}"),
     };
     let frame = Bytes::from(frame.concat()).split_off(4);
