@@ -2,11 +2,14 @@
 """Deletes every sync of the engine in turn and runs the crash suite, which has to fail each time.
 
     log-core/tests/crash/remove_each_sync.py [WORD...]
+    log-core/tests/crash/remove_each_sync.py --rig MINUTES [--filesystem NAME] [--seed N] [WORD...]
 
-Works on a copy of the committed source, never on the checkout. With WORDs only the places whose
-description holds one. Ends with status 1 if some deletion goes unnoticed.
+With --rig it is the power-cut rig that has to fail, within so many minutes a place: tests/setup has
+been run, by root. Works on a copy of the committed source, never on the checkout. With WORDs only
+the places whose description holds one. Ends with status 1 if some deletion goes unnoticed.
 """
 
+import argparse
 import os
 import pathlib
 import re
@@ -16,6 +19,7 @@ import sys
 import tempfile
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+TARGET = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target/remove-each-sync"))
 HISTORIES = os.environ.get("HIGHWATER_CRASH_HISTORIES", "10000")
 
 # What is synced, the file, the call as it stands there, and what takes its place.
@@ -76,7 +80,13 @@ UNSYNCED = "self.open_random(&temporary, true)?.write_at(0, bytes)?;"
 
 
 def main() -> int:
-    words = sys.argv[1:] or [""]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("words", metavar="WORD", nargs="*")
+    parser.add_argument("--rig", type=float, metavar="MINUTES")
+    parser.add_argument("--filesystem", default="ext4")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    words = arguments.words or [""]
     unnoticed = 0
     copy = pathlib.Path(tempfile.mkdtemp(prefix="remove-each-sync-"))
     try:
@@ -90,7 +100,7 @@ def main() -> int:
             if source.count(call) != 1:
                 raise SystemExit(f"{name}: {call!r} is there {source.count(call)} times: bring the list up to date")
             path.write_text(source.replace(call, UNSYNCED if instead is None else instead))
-            verdict = run(copy)
+            verdict = run(copy) if arguments.rig is None else run_rig(copy, arguments)
             path.write_text(source)
             unnoticed += verdict is None
             print(f"{what:<58} {verdict or 'NOT NOTICED'}", flush=True)
@@ -101,11 +111,7 @@ def main() -> int:
 
 def run(copy: pathlib.Path) -> str | None:
     """What the suite says against the changed source; None if it is content."""
-    environment = {
-        **os.environ,
-        "CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target/remove-each-sync")),
-        "HIGHWATER_CRASH_HISTORIES": HISTORIES,
-    }
+    environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, "HIGHWATER_CRASH_HISTORIES": HISTORIES}
     for test in ["two_faults", "no_history", "every_operation"]:
         command = ["cargo", "test", "-q", "-p", "log-core", "--test", "crash", test]
         result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
@@ -117,6 +123,24 @@ def run(copy: pathlib.Path) -> str | None:
             failed = re.search(r"---- (\S+) stdout", output)
             return found.group(0) if found else failed.group(1) if failed else "the suite failed"
     return None
+
+
+def run_rig(copy: pathlib.Path, arguments: argparse.Namespace) -> str | None:
+    """What the power-cut rig says of a binary that is built from the changed source; None if it is content."""
+    environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, "HIGHWATER_BIN": f"{TARGET}/debug/highwater"}
+    build = ["cargo", "build", "-q", "--locked", "--bin", "highwater"]
+    built = subprocess.run(build, cwd=copy, env=environment, capture_output=True, text=True)
+    if built.returncode != 0:
+        raise SystemExit(built.stderr)
+    command = [".venv/bin/python", "-m", "power_cut", "--minutes", str(arguments.rig), "--seed", str(arguments.seed),
+               "--filesystem", arguments.filesystem]  # fmt: skip
+    result = subprocess.run(command, cwd=REPOSITORY / "tests", env=environment, capture_output=True, text=True)
+    if result.returncode == 0:
+        return None
+    found = re.search(r"FOUND (.*)", result.stdout)
+    if found is None:
+        raise SystemExit(result.stdout + result.stderr)
+    return found.group(1)
 
 
 if __name__ == "__main__":
