@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from . import mounts
 from .disk import LoggedDisk, format_image
 from .ledger import Ledger, value
-from .state import FAIL_FLUSHES, FAIL_WRITES, FOR_EVER
+from .state import FAIL_FLUSHES, FAIL_READS, FAIL_WRITES, FOR_EVER
 from .survey import Unreadable, survey
 from .workload import Life
 
@@ -52,7 +52,8 @@ def _life(number: int, rng: random.Random, directory: Path, say) -> list[str]:
         faults = disk.state.faults()
         say(f"life {number}: EIO for {kinds} ({faults} times), {acknowledged} acknowledged meanwhile, "
             f"{'died' if died else 'offline'}, {'mounted anew' if remount else 'started anew'}")  # fmt: skip
-        return wrong + _after_restart(life, remount)
+        wrong += _after_restart(life, remount)
+        return wrong + _unreadable(life, say)
     except (AssertionError, Unreadable) as error:
         return [f"{error}\n{life.broker.log_tail(30)}"]
     finally:
@@ -134,6 +135,32 @@ def _after_restart(life: Life, remount: bool) -> list[str]:
         return []
     life.broker.start()
     return life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
+
+
+def _unreadable(life: Life, say) -> list[str]:
+    """Reads that fail, in a start or after it: what is shown is right, the process survives, and nothing is lost."""
+    if life.broker.process is not None:
+        life.broker.kill()
+    life.disk.unmount()
+    life.disk.mount()
+    before, count = life.disk.state.faults(), life.rng.choice([1, 5, FOR_EVER])
+    life.disk.state.fail(FAIL_READS, life.rng.randrange(60), count)
+    wrong, shown = [], "all"
+    try:
+        life.broker.start()
+        wrong += life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
+    except (AssertionError, Unreadable) as error:
+        shown = str(error).splitlines()[0]
+    status = life.broker.process.poll()
+    if status is not None and status < 0:
+        wrong.append(f"a read that failed ended the broker by signal {-status}\n{life.broker.log_tail(10)}")
+    say(f"  EIO for reads ({life.disk.state.faults() - before} times); shown: {shown}")
+    life.disk.state.heal()
+    life.broker.kill()
+    life.disk.unmount()
+    life.disk.mount()
+    life.broker.start()
+    return wrong + life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
 
 
 def _is_writable(directory: Path) -> bool:

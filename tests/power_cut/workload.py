@@ -22,7 +22,10 @@ TOPICS = {
     "rolling": (1, {"segment.bytes": 16 << 10, "index.interval.bytes": 1024}),
     "retained": (1, {"segment.bytes": 12 << 10, "retention.bytes": 48 << 10}),
 }
-FLEETING = ["fleeting-0", "fleeting-1"]
+# No batch is larger than a segment.
+BATCH_BYTES = 8 << 10
+# Topics that come and go, and how many partitions they have.
+FLEETING = {"fleeting-0": 1, "fleeting-1": 2}
 GROUPS = ["readers", "others"]
 
 
@@ -113,7 +116,7 @@ class Life:
     def _connect(self) -> None:
         common = {"bootstrap.servers": self.broker.bootstrap, **PERSISTENT}
         self.admin = AdminClient(common)
-        self.producer = Producer({**common, "enable.idempotence": True, "linger.ms": 0, "batch.num.messages": 20,
+        self.producer = Producer({**common, "enable.idempotence": True, "linger.ms": 0, "batch.size": BATCH_BYTES,
                                   "message.timeout.ms": 300_000})  # fmt: skip
         reading = {**common, "enable.auto.commit": False}
         self.consumer = Consumer({**reading, "group.id": "nobody", "auto.offset.reset": "earliest",
@@ -126,6 +129,8 @@ class Life:
         new = NewTopic(name, partitions, 1, config={key: str(setting) for key, setting in config.items()})
         self.admin.create_topics([new])[name].result(TIMEOUT_S)
         topic.created = self.position
+        # What the producer still knows of a topic that had the name before would be in its way.
+        self.producer.list_topics(name, timeout=TIMEOUT_S)
         self._topics_made += 1
         self.authors[name] = f"life-{self.number}.{self._topics_made}"
         for index in range(partitions):
@@ -201,9 +206,9 @@ class Life:
 
     def _fleeting_topic(self) -> None:
         """Makes a topic, or deletes it, so that another can be made under its name."""
-        name = self.rng.choice(FLEETING)
+        name = self.rng.choice(list(FLEETING))
         if (name, 0) not in self.ends:
-            self._create(name, self.rng.randrange(1, 3), {"segment.bytes": 16 << 10})
+            self._create(name, FLEETING[name], {"segment.bytes": 16 << 10})
             return
         self._await_answers()
         topic = self.ledger.topics[name][-1]
@@ -234,7 +239,8 @@ class Life:
         stay; nothing else is written meanwhile that could do so in its place.
         """
         self._await_answers()
-        hasty = Producer({"bootstrap.servers": self.broker.bootstrap, "acks": 1, "linger.ms": 0, **PERSISTENT})
+        hasty = Producer({"bootstrap.servers": self.broker.bootstrap, "acks": 1, "linger.ms": 0,
+                          "batch.size": BATCH_BYTES, **PERSISTENT})  # fmt: skip
         place = self.rng.choice(list(self.ends))
         for number in range(self.ends[place], self.ends[place] + self.rng.randrange(1, 40)):
             hasty.produce(place[0], value(self.authors[place[0]], *place, number), partition=place[1])
