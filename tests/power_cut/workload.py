@@ -129,8 +129,9 @@ class Life:
         new = NewTopic(name, partitions, 1, config={key: str(setting) for key, setting in config.items()})
         self.admin.create_topics([new])[name].result(TIMEOUT_S)
         topic.created = self.position
-        # What the producer still knows of a topic that had the name before would be in its way.
-        self.producer.list_topics(name, timeout=TIMEOUT_S)
+        # What clients still know of a topic that had the name before would be in their way.
+        for client in (self.producer, self.consumer):
+            client.list_topics(name, timeout=TIMEOUT_S)
         self._topics_made += 1
         self.authors[name] = f"life-{self.number}.{self._topics_made}"
         for index in range(partitions):

@@ -132,8 +132,8 @@ def run_rig(copy: pathlib.Path, arguments: argparse.Namespace) -> str | None:
     built = subprocess.run(build, cwd=copy, env=environment, capture_output=True, text=True)
     if built.returncode != 0:
         raise SystemExit(built.stderr)
-    command = [".venv/bin/python", "-m", "power_cut", "--minutes", str(arguments.rig), "--seed", str(arguments.seed),
-               "--filesystem", arguments.filesystem]  # fmt: skip
+    command = [".venv/bin/python", "-m", "power_cut", "--minutes", str(arguments.rig), "--flushes", "300",
+               "--seed", str(arguments.seed), "--filesystem", arguments.filesystem]  # fmt: skip
     result = subprocess.run(command, cwd=REPOSITORY / "tests", env=environment, capture_output=True, text=True)
     if result.returncode == 0:
         return None
