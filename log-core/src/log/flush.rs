@@ -112,11 +112,19 @@ pub(super) struct Checkpointer {
     /// The generation of the newest checkpoint written. Guards the order: one that was begun earlier
     /// and comes later must not take a newer one's place, and a log start with it.
     newest: Mutex<u64>,
+    /// Whether the log has been closed. Held while a checkpoint and what comes with it are written: what
+    /// a closed log leaves its directory for may be the same path in another topic of its name.
+    retired: Mutex<bool>,
 }
 
 impl Checkpointer {
     pub(super) fn new(file: CheckpointFile) -> Checkpointer {
-        Checkpointer { file, newest: Mutex::new(0) }
+        Checkpointer { file, newest: Mutex::new(0), retired: Mutex::new(false) }
+    }
+
+    /// Waits for the checkpoint that is being written, and has none written from then on.
+    pub(super) fn retire(&self) {
+        *self.retired.lock() = true;
     }
 
     fn write(&self, generation: u64, checkpoint: &Checkpoint) -> io::Result<()> {
@@ -142,12 +150,17 @@ impl Checkpointer {
 }
 
 impl CheckpointWrite {
-    /// Writes it. To be called without the partition's lock, on a thread that may block.
+    /// Writes it, unless the log has been closed since. To be called without the partition's lock, on a
+    /// thread that may block.
     ///
     /// # Errors
     /// Of the disk. Room that is lacking is no reason to stop: the checkpoint before counts, and a
     /// start has more to read. Any other error takes the directory offline.
     pub fn run(&self) -> io::Result<()> {
+        let retired = self.file.retired.lock();
+        if *retired {
+            return Ok(());
+        }
         online(&self.health)?;
         let written = settle(self.unnamed.as_deref())
             .and_then(|()| self.file.write(self.generation, &self.checkpoint))

@@ -265,8 +265,10 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Stops all use of the log without a word to the disk: the partition is being deleted.
+    /// Stops all use of the log without a word to the disk: the partition is being deleted. Waits for a
+    /// checkpoint that is being written; afterwards nothing of the log touches its directory.
     pub fn mark_closed(&mut self) {
+        self.checkpoints.file.retire();
         // Relaxed: see `LogReader::bounds`.
         self.shared.closed.store(true, Ordering::Relaxed);
     }

@@ -171,6 +171,23 @@ fn a_torn_tail_is_kept_aside_and_cut() {
 }
 
 #[test]
+fn a_checkpoint_that_comes_after_the_partition_is_gone_is_not_written() {
+    let disk = Disk::new();
+    let (mut log, _) = disk.open(&LogConfig::default());
+    log.append(&batch(1, &["a"]), 0, 1).expect("room");
+    log.flush().expect("a healthy disk");
+    let late = log.begin_checkpoint_with_snapshot().expect("there is news");
+    log.mark_closed();
+    disk.storage.rename(PARTITION, "topics/gone.deleted").expect("there");
+    late.run().expect("nothing to do");
+    // Nor into the directory of another partition of the name.
+    disk.storage.create_dir_all(PARTITION).expect("room");
+    late.run().expect("nothing to do");
+    assert_eq!(disk.names(), Vec::<String>::new());
+    assert_eq!(disk.health.reason(), None, "a deleted partition takes the directory offline");
+}
+
+#[test]
 fn damage_below_the_checkpoint_is_never_cut() {
     let disk = Disk::new();
     let (mut log, _) = disk.open(&small_segments());
