@@ -57,6 +57,8 @@ fuzz_target!(|data: &[u8]| {
         ApiKey::UpdateFeatures => library::<UpdateFeaturesRequest>(body, version),
         ApiKey::DescribeCluster => library::<DescribeClusterRequest>(body, version),
         ApiKey::DescribeProducers => library::<DescribeProducersRequest>(body, version),
+        ApiKey::ConsumerGroupHeartbeat => library::<ConsumerGroupHeartbeatRequest>(body, version),
+        ApiKey::ConsumerGroupDescribe => library::<ConsumerGroupDescribeRequest>(body, version),
         ApiKey::DescribeTopicPartitions => library::<DescribeTopicPartitionsRequest>(body, version),
     }
 });

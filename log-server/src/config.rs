@@ -151,6 +151,17 @@ settings! {
     group_initial_rebalance_delay_ms: i32 = 0;
     /// Members of one group [default: 10000]
     group_members_max: usize = 10_000;
+    /// Silence after which a member of a consumer group of the newer protocol counts as gone, in milliseconds
+    /// [default: 45000]
+    group_consumer_session_timeout_ms: i32 = 45_000;
+    /// How often a member of a consumer group of the newer protocol is to send a heartbeat, in milliseconds
+    /// [default: 5000]
+    group_consumer_heartbeat_interval_ms: i32 = 5_000;
+    /// Members of one consumer group of the newer protocol [default: 10000]
+    group_consumer_members_max: usize = 10_000;
+    /// Which way a consumer group with members may change its protocol: disabled, upgrade (to the newer one),
+    /// downgrade, bidirectional [default: bidirectional]
+    group_consumer_migration: Migration = Migration::Bidirectional;
     /// Milliseconds that the offsets of a group without members are kept [default: 604800000]
     group_offsets_retention_ms: i64 = 7 * DAY_MS as i64;
     /// Bytes of metadata that a commit may carry per partition [default: 4096]
@@ -172,6 +183,20 @@ pub enum WriteMode {
     Mapped,
     /// `pwrite`; reads still go through the map.
     Pwrite,
+}
+
+/// Which way a consumer group with members may change its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Migration {
+    /// Neither way.
+    Disabled,
+    /// From the classic protocol to the newer one.
+    Upgrade,
+    /// Back from there.
+    Downgrade,
+    /// Both ways.
+    Bidirectional,
 }
 
 /// A setting that cannot be used.
@@ -277,6 +302,16 @@ impl BrokerConfig {
                 "group_session_timeout_min_ms",
                 self.group_session_timeout_min_ms,
                 format!("is above group_session_timeout_max_ms ({})", self.group_session_timeout_max_ms),
+            );
+        }
+        if !(1..self.group_consumer_session_timeout_ms).contains(&self.group_consumer_heartbeat_interval_ms) {
+            return refuse(
+                "group_consumer_heartbeat_interval_ms",
+                self.group_consumer_heartbeat_interval_ms,
+                format!(
+                    "must be below group_consumer_session_timeout_ms ({}), or members are put out between heartbeats",
+                    self.group_consumer_session_timeout_ms
+                ),
             );
         }
         Ok(())

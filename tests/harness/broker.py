@@ -173,6 +173,9 @@ class Highwater(Broker):
     # Kafka's name of a broker setting → ours (log-server/src/config.rs).
     SETTING_NAMES = {
         "auto.create.topics.enable": "auto_create_topics",
+        "group.consumer.heartbeat.interval.ms": "group_consumer_heartbeat_interval_ms",
+        "group.consumer.migration.policy": "group_consumer_migration",
+        "group.consumer.session.timeout.ms": "group_consumer_session_timeout_ms",
         "group.initial.rebalance.delay.ms": "group_initial_rebalance_delay_ms",
         "group.min.session.timeout.ms": "group_session_timeout_min_ms",
         "log.retention.check.interval.ms": "housekeeping_interval_ms",
@@ -181,6 +184,9 @@ class Highwater(Broker):
         "message.max.bytes": "message_bytes_max",
         "num.partitions": "partitions_default",
     }
+
+    # Bounds of settings that Kafka has and we do not: what is in these bounds is taken as it is.
+    NOT_NEEDED = {"group.consumer.min.heartbeat.interval.ms", "group.consumer.min.session.timeout.ms"}
 
     def __init__(self, directory: Path, settings: dict | None = None, data_dir: Path | None = None):
         super().__init__(directory, settings, data_dir)
@@ -207,6 +213,8 @@ class Highwater(Broker):
             "--http", f"127.0.0.1:{self.http_port}",
         ]  # fmt: skip
         for name, value in self.settings.items():
+            if name in self.NOT_NEEDED:
+                continue
             name = self.SETTING_NAMES.get(name, name)
             value = str(value).lower() if isinstance(value, bool) else str(value)
             command.append(f"--{name.replace('_', '-')}={value}")

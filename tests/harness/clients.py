@@ -258,12 +258,20 @@ class Java(Program):
 
     name = "java"
 
+    def __init__(self, group_protocol: str = "classic"):
+        self.group_protocol = group_protocol
+
     def command(self):
         classes = TESTS / "java" / "target"
         assert (classes / "Client.class").is_file(), "tests/setup compiles it"
         logging = TESTS / "kafka" / "log4j2.properties"
         return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={logging}",
+                f"-DgroupProtocol={self.group_protocol}",
                 "-cp", os.pathsep.join([str(classes), f"{KAFKA_JARS}/*"]), "Client"]  # fmt: skip
+
+    def describe_group(self, bootstrap: str, group: str) -> dict:
+        """Type and state of a group, and the partitions of its members, as the AdminClient tells them."""
+        return json.loads(self._run("describe", bootstrap, group))
 
 
 def _text(data: bytes | None) -> str | None:

@@ -1,5 +1,6 @@
 // Kafka's own client as a program: `produce BOOTSTRAP TOPIC CODEC ACKS` reads messages, one JSON object a line, and
-// answers with where each went; `consume BOOTSTRAP TOPIC COUNT GROUP` prints records. Bytes are base64.
+// answers with where each went; `consume BOOTSTRAP TOPIC COUNT GROUP` prints records; a topic that begins with `re2:` is a
+// pattern that the broker resolves. `describe BOOTSTRAP GROUP` tells of a group. Bytes are base64.
 // harness/clients.py is the other end.
 
 import com.fasterxml.jackson.databind.JsonNode;
@@ -16,8 +17,10 @@ import java.util.Base64;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Future;
+import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -35,6 +38,8 @@ public class Client {
         String topic = arguments[2];
         if (arguments[0].equals("produce")) {
             produce(bootstrap, topic, arguments[3], arguments[4]);
+        } else if (arguments[0].equals("describe")) {
+            describe(bootstrap, topic);
         } else {
             consume(bootstrap, topic, Integer.parseInt(arguments[3]), arguments[4]);
         }
@@ -74,9 +79,14 @@ public class Client {
 
     private static void consume(String bootstrap, String topic, int count, String group) {
         Map<String, Object> settings = Map.of(
-            "bootstrap.servers", bootstrap, "group.id", group, "auto.offset.reset", "earliest");
+            "bootstrap.servers", bootstrap, "group.id", group, "auto.offset.reset", "earliest",
+            "group.protocol", System.getProperty("groupProtocol", "classic"));
         try (var consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
-            consumer.subscribe(List.of(topic));
+            if (topic.startsWith("re2:")) {
+                consumer.subscribe(new SubscriptionPattern(topic.substring(4)));
+            } else {
+                consumer.subscribe(List.of(topic));
+            }
             int left = count;
             while (left > 0) {
                 for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(500))) {
@@ -92,6 +102,17 @@ public class Client {
                     left--;
                 }
             }
+        }
+    }
+
+    private static void describe(String bootstrap, String group) throws Exception {
+        try (var admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            var described = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+            ObjectNode node = JSON.createObjectNode();
+            node.put("type", described.type().toString()).put("state", described.groupState().toString());
+            ArrayNode members = node.putArray("members");
+            described.members().forEach(member -> members.add(member.assignment().topicPartitions().size()));
+            OUT.println(node);
         }
     }
 

@@ -8,7 +8,8 @@ use log_core::wire::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use log_core::wire::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest, OffsetDeleteRequest,
+    ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest,
+    OffsetDeleteRequest,
 };
 use log_core::wire::{ErrorCode, message};
 
@@ -35,8 +36,8 @@ pub struct GroupListing {
 pub struct GroupDescription {
     /// Its name.
     pub id: String,
-    /// `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Dead`; the last also for a
-    /// group that does not exist.
+    /// `Stable`, `Empty`, `PreparingRebalance`, `CompletingRebalance` or, for a group that does not exist, `Dead`;
+    /// `Assigning` and `Reconciling` in groups of the newer protocol (KIP-848).
     pub state: String,
     /// `consumer` for consumer groups.
     pub protocol_type: String,
@@ -91,6 +92,9 @@ impl Admin {
     /// Its coordinator did not answer, or refused; newer brokers say `GROUP_ID_NOT_FOUND` of a group
     /// that does not exist.
     pub async fn describe_group(&self, group: &str) -> Result<GroupDescription, AdminError> {
+        if let Some(described) = self.describe_consumer_group(group).await? {
+            return Ok(described);
+        }
         let (coordinator, described) = self
             .client
             .call_coordinator(group, |address| async move {
@@ -127,6 +131,52 @@ impl Admin {
             members: members.collect(),
             coordinator,
         })
+    }
+
+    /// A group of the newer protocol (KIP-848); `None` for others, and where the broker does not know that protocol.
+    async fn describe_consumer_group(&self, group: &str) -> Result<Option<GroupDescription>, AdminError> {
+        let described = self
+            .client
+            .call_coordinator(group, |address| async move {
+                let request = |_| message!(ConsumerGroupDescribeRequest { group_ids: vec![group.into()] });
+                let answer = self.client.call(&address, Role::Control, Duration::ZERO, request).await;
+                let response = match answer {
+                    Err(ClientError::UnsupportedApi { .. }) => return Ok(None),
+                    answer => answer?,
+                };
+                let Some(described) = response.groups.into_iter().next() else { return Ok(None) };
+                match ErrorCode::from(described.error_code) {
+                    ErrorCode::GroupIdNotFound => Ok(None),
+                    code if code.is_retriable() => Err(ClientError::broker(format!("group {group}"), code)),
+                    _ => Ok(Some((address, described))),
+                }
+            })
+            .await?;
+        let Some((coordinator, described)) = described else { return Ok(None) };
+        let reason = described.error_message.as_deref();
+        AdminError::check(format!("group {group}"), described.error_code, reason)?;
+        let members = described.members.into_iter().map(|member| {
+            let topics = member.assignment.topic_partitions.into_iter();
+            let assignment = topics.flat_map(|topic| {
+                let name: Arc<str> = Arc::from(&*topic.topic_name);
+                topic.partitions.into_iter().map(move |index| TopicPartition::new(name.clone(), index))
+            });
+            GroupMember {
+                id: member.member_id.into_string(),
+                instance_id: member.instance_id.map(|id| id.into_string()),
+                client_id: member.client_id.into_string(),
+                host: member.client_host.into_string(),
+                assignment: assignment.collect(),
+            }
+        });
+        Ok(Some(GroupDescription {
+            id: described.group_id.into_string(),
+            state: described.group_state.into_string(),
+            protocol_type: protocol::TYPE.to_owned(),
+            assignor: described.assignor_name.into_string(),
+            members: members.collect(),
+            coordinator,
+        }))
     }
 
     /// Deletes a group with all it has committed.

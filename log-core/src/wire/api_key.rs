@@ -164,6 +164,10 @@ apis! {
     DescribeCluster = 60, 0..=2, flexible 0;
     /// Producers whose sequences a partition remembers.
     DescribeProducers = 61, 0..=0, flexible 0;
+    /// Be a member of a consumer group (KIP-848).
+    ConsumerGroupHeartbeat = 68, 0..=1, flexible 0;
+    /// Members and state of consumer groups (KIP-848).
+    ConsumerGroupDescribe = 69, 0..=1, flexible 0;
     /// Partitions of topics, a page at a time.
     DescribeTopicPartitions = 75, 0..=0, flexible 0;
 }

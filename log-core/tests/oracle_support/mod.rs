@@ -54,6 +54,8 @@ macro_rules! for_each_control_api {
         $visit!(UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse);
         $visit!(DescribeCluster, DescribeClusterRequest, DescribeClusterResponse);
         $visit!(DescribeProducers, DescribeProducersRequest, DescribeProducersResponse);
+        $visit!(ConsumerGroupHeartbeat, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse);
+        $visit!(ConsumerGroupDescribe, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse);
         $visit!(DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse);
     };
 }

@@ -359,3 +359,22 @@ random_structs! { describe_producers_response:
     ProducerState { producer_id, producer_epoch, last_sequence, last_timestamp, coordinator_epoch, current_txn_start_offset, unknown_tagged_fields }
     TopicResponse { name, partitions, unknown_tagged_fields }
 }
+random_structs! { consumer_group_heartbeat_request:
+    ConsumerGroupHeartbeatRequest { group_id, member_id, member_epoch, instance_id, rack_id, rebalance_timeout_ms, subscribed_topic_names, subscribed_topic_regex, server_assignor, topic_partitions, unknown_tagged_fields }
+    TopicPartitions { topic_id, partitions, unknown_tagged_fields }
+}
+random_structs! { consumer_group_heartbeat_response:
+    ConsumerGroupHeartbeatResponse { throttle_time_ms, error_code, error_message, member_id, member_epoch, heartbeat_interval_ms, assignment, unknown_tagged_fields }
+    Assignment { topic_partitions, unknown_tagged_fields }
+    TopicPartitions { topic_id, partitions, unknown_tagged_fields }
+}
+random_structs! { consumer_group_describe_request:
+    ConsumerGroupDescribeRequest { group_ids, include_authorized_operations, unknown_tagged_fields }
+}
+random_structs! { consumer_group_describe_response:
+    ConsumerGroupDescribeResponse { throttle_time_ms, groups, unknown_tagged_fields }
+    DescribedGroup { error_code, error_message, group_id, group_state, group_epoch, assignment_epoch, assignor_name, members, authorized_operations, unknown_tagged_fields }
+    Member { member_id, instance_id, rack_id, member_epoch, client_id, client_host, subscribed_topic_names, subscribed_topic_regex, assignment, target_assignment, member_type, unknown_tagged_fields }
+    Assignment { topic_partitions, unknown_tagged_fields }
+    TopicPartitions { topic_id, topic_name, partitions, unknown_tagged_fields }
+}

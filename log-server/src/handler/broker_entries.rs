@@ -5,6 +5,7 @@
 
 use super::Context;
 use crate::config::BrokerConfig;
+use crate::coordinator::group::Assignor;
 use crate::topic::config::{ConfigType, Source};
 
 /// One of them.
@@ -61,6 +62,36 @@ const ROWS: &[Row] = &[
         ConfigType::Int,
         "Setting fetch_bytes_max: the most that one Fetch answers.",
         |config| config.fetch_bytes_max.to_string(),
+    ),
+    (
+        "group.consumer.assignors",
+        ConfigType::List,
+        "The assignors that run in the broker, the default first.",
+        |_| Assignor::ALL.map(Assignor::name).join(","),
+    ),
+    (
+        "group.consumer.heartbeat.interval.ms",
+        ConfigType::Int,
+        "Setting group_consumer_heartbeat_interval_ms: how often a member of a consumer group is to send a heartbeat.",
+        |config| config.group_consumer_heartbeat_interval_ms.to_string(),
+    ),
+    (
+        "group.consumer.max.size",
+        ConfigType::Int,
+        "Setting group_consumer_members_max: members of one consumer group.",
+        |config| config.group_consumer_members_max.to_string(),
+    ),
+    (
+        "group.consumer.migration.policy",
+        ConfigType::String,
+        "Setting group_consumer_migration: which way a consumer group with members may change its protocol.",
+        |config| format!("{:?}", config.group_consumer_migration).to_lowercase(),
+    ),
+    (
+        "group.consumer.session.timeout.ms",
+        ConfigType::Int,
+        "Setting group_consumer_session_timeout_ms: silence after which a member of a consumer group is gone.",
+        |config| config.group_consumer_session_timeout_ms.to_string(),
     ),
     (
         "group.initial.rebalance.delay.ms",

@@ -20,6 +20,12 @@ impl From<GroupError> for ErrorCode {
             GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
             GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+            GroupError::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+            GroupError::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+            GroupError::UnreleasedInstanceId => ErrorCode::UnreleasedInstanceId,
+            GroupError::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
+            GroupError::InvalidRegularExpression => ErrorCode::InvalidRegularExpression,
+            GroupError::UnsupportedVersion => ErrorCode::UnsupportedVersion,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         }
     }

@@ -3,7 +3,7 @@
 //! - No offset is -1 with no error. Topics null (v2 and later) asks for all offsets of the group.
 //! - v7: RequireStable, which waits for open transactions; there are none, so every offset is stable.
 //! - v8 and later ask for many groups, each answered by itself (KIP-709); before that, for one.
-//! - v9 has members identify themselves, which only groups of the newer protocol check. v10: topics by id,
+//! - v9 has members identify themselves, which only consumer groups check: UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH. v10: topics by id,
 //!   UNKNOWN_TOPIC_ID where there is none.
 //! - A coordinator that is not there is an error of the group (v8 and later), of the answer (v2 and later) or of each
 //!   partition (v1).
@@ -20,8 +20,7 @@ use log_core::wire::{ErrorCode, StrBytes, Uuid, message};
 
 use super::group_requests::own;
 use super::{Context, Request};
-use crate::coordinator::group::{CommittedOffset, GroupCoordinator};
-use crate::runtime::Unavailable;
+use crate::coordinator::group::{CommittedOffset, GroupCoordinator, GroupError};
 
 /// Begins to answer one request.
 pub fn handle(
@@ -38,15 +37,22 @@ pub fn handle(
     let answers: Vec<_> = (questions.into_iter())
         .map(|question| {
             let group_id = question.group_id.clone();
-            let (asked, topics) = (group_id.clone(), question.topics.clone());
-            (question, context.groups.query(&group_id, move |groups| offsets(groups, &asked, topics)))
+            let (asked, topics, member) =
+                (group_id.clone(), question.topics.clone(), question.member.clone());
+            let answer = context.groups.query(&group_id, move |groups| {
+                groups.check_fetch(&asked, member.0.as_deref(), member.1)?;
+                Ok(offsets(groups, &asked, topics))
+            });
+            (question, answer)
         })
         .collect();
     let catalog = context.catalog.clone();
     async move {
         let mut groups = Vec::with_capacity(answers.len());
         for (question, answer) in answers {
-            groups.push((question, answer.await));
+            let answer = answer.await.map_err(ErrorCode::from);
+            groups
+                .push((question, answer.and_then(|answer| answer.map_err(|error: GroupError| error.into()))));
         }
         if version >= 8 {
             let topics = catalog.topics();
@@ -67,6 +73,8 @@ pub fn handle(
 /// What one group is asked.
 struct Question {
     group_id: Arc<str>,
+    /// The member that asks, if it says, and its epoch.
+    member: (Option<Arc<str>>, i32),
     /// `None` asks for all.
     topics: Option<Vec<AskedTopic>>,
     /// Topics by ids that nobody has.
@@ -91,7 +99,7 @@ impl Question {
             });
             asked.collect()
         });
-        Question { group_id: own(&message.group_id), topics, unknown: Vec::new() }
+        Question { group_id: own(&message.group_id), member: (None, -1), topics, unknown: Vec::new() }
     }
 
     fn of_group(context: &Context, version: i16, group: &OffsetFetchRequestGroup) -> Self {
@@ -108,7 +116,8 @@ impl Question {
             }
             asked
         });
-        Question { group_id: own(&group.group_id), topics, unknown }
+        let member = (group.member_id.as_ref().map(own), group.member_epoch);
+        Question { group_id: own(&group.group_id), member, topics, unknown }
     }
 }
 
@@ -136,7 +145,7 @@ fn offsets(groups: &GroupCoordinator, group_id: &str, topics: Option<Vec<AskedTo
 
 fn group_response(
     question: Question,
-    answer: Result<Offsets, Unavailable>,
+    answer: Result<Offsets, ErrorCode>,
     version: i16,
     id_of: &impl Fn(&str) -> Uuid,
 ) -> OffsetFetchResponseGroup {
@@ -144,7 +153,7 @@ fn group_response(
     let offsets = match answer {
         Ok(offsets) => offsets,
         Err(error) => {
-            let error_code = ErrorCode::from(error).code();
+            let error_code = error.code();
             return message!(OffsetFetchResponseGroup { group_id: group_id, error_code: error_code });
         }
     };
@@ -179,7 +188,7 @@ fn row(index: i32, committed: Option<CommittedOffset>) -> OffsetFetchResponsePar
 /// The answer of versions 1 to 7, which know one group.
 fn single_response(
     question: Question,
-    answer: Result<Offsets, Unavailable>,
+    answer: Result<Offsets, ErrorCode>,
     version: i16,
 ) -> OffsetFetchResponse {
     let (offsets, error) = match answer {
@@ -188,7 +197,7 @@ fn single_response(
             let asked = question.topics.unwrap_or_default().into_iter();
             let none =
                 |topic: AskedTopic| (topic.name, topic.partitions.into_iter().map(|p| (p, None)).collect());
-            (asked.map(none).collect(), ErrorCode::from(error))
+            (asked.map(none).collect(), error)
         }
     };
     let topics = offsets.into_iter().map(|(name, partitions)| {

@@ -1,6 +1,6 @@
 //! ListGroups (16), versions 0 to 5: which groups there are.
 //!
-//! - v4: only groups in given states (KIP-518); v5: only groups of given types (KIP-848), of which there is `classic`.
+//! - v4: only groups in given states (KIP-518); v5: only groups of given types (KIP-848), `classic` and `consumer`.
 //!   Filters do not mind case, and what no group can match is no error. An empty filter lets everything pass.
 
 use std::sync::Arc;
@@ -11,8 +11,6 @@ use log_core::wire::{ErrorCode, StrBytes, message};
 
 use super::{Context, Request};
 use crate::coordinator::group::GroupCoordinator;
-
-const CLASSIC: &str = "Classic";
 
 /// Answers one request.
 pub async fn handle(
@@ -30,7 +28,8 @@ pub async fn handle(
     };
     let mut groups: Vec<_> = (shards.into_iter().flatten())
         .filter(|group| {
-            passes(&message.states_filter, group.state.name()) && passes(&message.types_filter, CLASSIC)
+            passes(&message.states_filter, group.state.name())
+                && passes(&message.types_filter, group.kind.name())
         })
         .collect();
     groups.sort_unstable_by(|a, b| a.group_id.cmp(&b.group_id));
@@ -39,7 +38,7 @@ pub async fn handle(
             group_id: StrBytes::from(&*group.group_id),
             protocol_type: StrBytes::from(&*group.protocol_type),
             group_state: if version >= 4 { StrBytes::from(group.state.name()) } else { StrBytes::default() },
-            group_type: if version >= 5 { StrBytes::from(CLASSIC) } else { StrBytes::default() },
+            group_type: if version >= 5 { StrBytes::from(group.kind.name()) } else { StrBytes::default() },
         })
     });
     message!(ListGroupsResponse { groups: groups.collect() })

@@ -59,6 +59,8 @@ mod k55_describe_quorum;
 mod k57_update_features;
 mod k60_describe_cluster;
 mod k61_describe_producers;
+mod k68_consumer_group_heartbeat;
+mod k69_consumer_group_describe;
 mod k75_describe_topic_partitions;
 
 pub(crate) use k18_api_versions::unsupported_version;
@@ -147,6 +149,8 @@ dispatch_table! {
     now UpdateFeatures => k57_update_features;
     now DescribeCluster => k60_describe_cluster;
     now DescribeProducers => k61_describe_producers;
+    later ConsumerGroupHeartbeat => k68_consumer_group_heartbeat;
+    now ConsumerGroupDescribe => k69_consumer_group_describe;
     now DescribeTopicPartitions => k75_describe_topic_partitions;
 }
 

@@ -14,10 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::partition_log::PartitionShardLog;
 use super::shard::{Phase, ShardHandle, Unavailable};
-use crate::config::BrokerConfig;
-use crate::coordinator::group::{Command, GroupConfig, GroupCoordinator, REMOVALS_PER_DECISION_MAX, Reply};
+use crate::config::{BrokerConfig, Migration};
+use crate::coordinator::group::{
+    Command, GroupConfig, GroupCoordinator, MigrationPolicy, REMOVALS_PER_DECISION_MAX, Reply, TopicId,
+    TopicImage, TopicInfo,
+};
 use crate::partition::Registry;
-use crate::topic::{Catalog, NewTopic, TopicManager, name::CONSUMER_OFFSETS};
+use crate::topic::{Catalog, NewTopic, Topic, TopicManager, Topics, name::CONSUMER_OFFSETS};
 
 /// Size of a segment of the internal topic. Only whole segments are freed, so this much stays when a log is shortened.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -62,6 +65,7 @@ impl GroupRouter {
         });
         if let Some(shards) = router.spawn_shards() {
             let shards = router.shards.get_or_init(|| shards).clone();
+            router.clone().follow_topics(shards.clone());
             let forgetting = router.clone();
             router.tasks.spawn(async move { forgetting.forget_deleted_topics(&shards).await });
         }
@@ -73,11 +77,11 @@ impl GroupRouter {
     ///
     /// # Errors
     /// It cannot be made.
-    pub async fn ensure_exists(&self) -> Result<(), Unavailable> {
+    pub async fn ensure_exists(self: &Arc<Self>) -> Result<(), Unavailable> {
         self.ensure_started().await.map(drop)
     }
 
-    async fn ensure_started(&self) -> Result<Arc<[Shard]>, Unavailable> {
+    async fn ensure_started(self: &Arc<Self>) -> Result<Arc<[Shard]>, Unavailable> {
         if let Some(shards) = self.shards.get() {
             return Ok(shards.clone());
         }
@@ -107,17 +111,45 @@ impl GroupRouter {
         for shard in shards.iter() {
             shard.loaded().await;
         }
-        Ok(self.shards.get_or_init(|| shards).clone())
+        let shards = self.shards.get_or_init(|| shards).clone();
+        self.clone().follow_topics(shards.clone());
+        Ok(shards)
+    }
+
+    /// Tells the shards whenever topics change: groups that read them get a new assignment.
+    fn follow_topics(self: Arc<Self>, shards: Arc<[Shard]>) {
+        let mut changes = self.catalog.changes();
+        // What changed since the shards were spawned.
+        changes.mark_changed();
+        self.tasks.clone().spawn(async move {
+            let mut version = 0;
+            loop {
+                tokio::select! {
+                    () = self.shutdown.cancelled() => return,
+                    changed = changes.changed() => if changed.is_err() { return },
+                }
+                version += 1;
+                let image = Arc::new(topic_image(&self.catalog.topics(), version));
+                for shard in shards.iter() {
+                    if shard.loaded().await == Phase::Serving
+                        && let Err(error) = shard.submit(Command::SetTopics(image.clone())).await
+                    {
+                        tracing::debug!(%error, "a shard was not told of a change of topics");
+                    }
+                }
+            }
+        });
     }
 
     /// Spawns a shard for each partition of the internal topic; `None` if there is no such topic.
     fn spawn_shards(&self) -> Option<Arc<[Shard]>> {
         let partitions = self.partitions.topic(CONSUMER_OFFSETS)?;
+        let topics = Arc::new(topic_image(&self.catalog.topics(), 0));
         let spawn = |partition| {
             let log = PartitionShardLog::new(Arc::clone(partition));
             ShardHandle::spawn(
                 format!("{partition:?}"),
-                GroupCoordinator::new(group_config(&self.config)),
+                GroupCoordinator::new(group_config(&self.config)).with_topics(topics.clone()),
                 Arc::new(log),
                 self.config.group_snapshot_bytes,
                 &self.tasks,
@@ -248,6 +280,16 @@ async fn forget_in(shard: &Shard, topics: &[Arc<str>]) -> Result<(), Unavailable
     }
 }
 
+/// What coordinators are to know about topics.
+fn topic_image(topics: &Topics, version: i64) -> TopicImage {
+    let info = |topic: &Topic| TopicInfo { id: TopicId(topic.id.to_bytes()), partitions: topic.partitions };
+    TopicImage {
+        version,
+        by_name: topics.iter().map(|topic| (topic.name.clone(), info(topic))).collect(),
+        internal: topics.iter().filter(|it| it.is_internal()).map(|it| it.name.clone()).collect(),
+    }
+}
+
 /// The settings of the broker that are about groups.
 fn group_config(config: &BrokerConfig) -> GroupConfig {
     GroupConfig {
@@ -255,6 +297,15 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         session_timeout_max_ms: config.group_session_timeout_max_ms,
         initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms,
         group_size_max: config.group_members_max,
+        consumer_session_timeout_ms: config.group_consumer_session_timeout_ms,
+        consumer_heartbeat_interval_ms: config.group_consumer_heartbeat_interval_ms,
+        consumer_group_size_max: config.group_consumer_members_max,
+        consumer_migration: match config.group_consumer_migration {
+            Migration::Disabled => MigrationPolicy::Disabled,
+            Migration::Upgrade => MigrationPolicy::Upgrade,
+            Migration::Downgrade => MigrationPolicy::Downgrade,
+            Migration::Bidirectional => MigrationPolicy::Bidirectional,
+        },
         offset_metadata_bytes_max: config.group_offset_metadata_bytes_max,
         offsets_retention_ms: config.group_offsets_retention_ms,
         ..GroupConfig::default()

@@ -20,6 +20,7 @@ use log_core::storage::Storage;
 use log_core::wire::Uuid;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::name;
 
@@ -124,6 +125,8 @@ pub struct Catalog {
     topics: ArcSwap<Topics>,
     /// Held while a change is made durable, so that changes follow one another. Readers never take it.
     change: Mutex<()>,
+    /// Told of every change, after it shows.
+    changed: watch::Sender<()>,
 }
 
 impl Catalog {
@@ -138,7 +141,7 @@ impl Catalog {
             Err(error) => return Err(error.into()),
         };
         let topics = decode(&bytes)?;
-        Ok(Some(Catalog { storage, topics: ArcSwap::from_pointee(topics), change: Mutex::new(()) }))
+        Ok(Some(Catalog::of(storage, topics)))
     }
 
     /// Writes an empty catalog into a fresh data directory.
@@ -146,10 +149,19 @@ impl Catalog {
     /// # Errors
     /// The file system's.
     pub fn create(storage: Arc<dyn Storage>) -> Result<Catalog, CatalogError> {
-        let catalog =
-            Catalog { storage, topics: ArcSwap::from_pointee(Topics::default()), change: Mutex::new(()) };
+        let catalog = Catalog::of(storage, Topics::default());
         catalog.update(|_| ())?;
         Ok(catalog)
+    }
+
+    fn of(storage: Arc<dyn Storage>, topics: Topics) -> Self {
+        let (changed, _) = watch::channel(());
+        Catalog { storage, topics: ArcSwap::from_pointee(topics), change: Mutex::new(()), changed }
+    }
+
+    /// Says when topics have changed: created, deleted, grown or configured.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// All topics as of now. Cheap, and does not block.
@@ -189,6 +201,7 @@ impl Catalog {
         change(&mut topics);
         self.storage.write_atomic(CATALOG_FILE, &encode(&topics))?;
         self.topics.store(Arc::new(topics));
+        self.changed.send_replace(());
         Ok(())
     }
 }

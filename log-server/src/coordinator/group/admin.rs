@@ -1,6 +1,7 @@
 //! Questions about groups: ListGroups, DescribeGroups, OffsetFetch, and what lag is computed from. They change
 //! nothing, so they are methods and no commands.
 
+use super::subscription::CONSUMER;
 use super::{CommittedOffset, GroupCoordinator, GroupState};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -14,6 +15,27 @@ pub struct GroupListing {
     pub protocol_type: Arc<str>,
     /// What it is doing.
     pub state: GroupState,
+    /// Which protocol its members speak.
+    pub kind: GroupKind,
+}
+
+/// By which protocol a group's members are members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupKind {
+    /// JoinGroup and SyncGroup.
+    Classic,
+    /// ConsumerGroupHeartbeat (KIP-848).
+    Consumer,
+}
+
+impl GroupKind {
+    /// The name that Kafka's protocol and tools use.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupKind::Classic => "Classic",
+            GroupKind::Consumer => "Consumer",
+        }
+    }
 }
 
 /// A group in detail.
@@ -52,17 +74,24 @@ impl GroupCoordinator {
     /// All groups of this shard, in no order.
     pub fn list(&self) -> Vec<GroupListing> {
         (self.groups.values())
-            .map(|group| GroupListing {
-                group_id: group.membership.group_id.clone(),
-                protocol_type: group.membership.protocol_type.clone().unwrap_or_else(|| Arc::from("")),
-                state: group.membership.state(),
+            .map(|group| {
+                let is_consumer = group.consumers.is_some();
+                let classic_type = group.membership.protocol_type.clone();
+                let protocol_type = if is_consumer { Some(CONSUMER.into()) } else { classic_type };
+                GroupListing {
+                    group_id: group.membership.group_id.clone(),
+                    protocol_type: protocol_type.unwrap_or_else(|| Arc::from("")),
+                    state: group.state(),
+                    kind: if is_consumer { GroupKind::Consumer } else { GroupKind::Classic },
+                }
             })
             .collect()
     }
 
-    /// A group in detail; `None` if there is no such group.
+    /// A classic group in detail; `None` if there is no group of that id and kind.
     pub fn describe(&self, group_id: &str) -> Option<GroupDescription> {
-        let group = &self.groups.get(group_id)?.membership;
+        let group = self.groups.get(group_id).filter(|group| group.consumers.is_none())?;
+        let group = &group.membership;
         let state = group.state();
         // Until the leader has assigned, what the members brought is not what they work on.
         let settled = state == GroupState::Stable;

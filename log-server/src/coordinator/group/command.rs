@@ -1,5 +1,6 @@
 //! What clients ask of a group, free of the protocol's versions: a handler fills in what an old version leaves out.
 
+use super::{ConsumerHeartbeat, TopicImage};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ pub enum Command {
     Sync(SyncGroup),
     /// A member is alive.
     Heartbeat(Heartbeat),
+    /// A member of a consumer group enters, is alive, or goes away.
+    ConsumerHeartbeat(Box<ConsumerHeartbeat>),
     /// Members go away.
     Leave(LeaveGroup),
     /// Offsets are remembered.
@@ -22,6 +25,8 @@ pub enum Command {
     DeleteGroup(Arc<str>),
     /// Topics are gone, and with them every group's offsets in them. Sent to each shard.
     ForgetTopics(Vec<Arc<str>>),
+    /// These are the topics from now on. Sent to each shard.
+    SetTopics(Arc<TopicImage>),
 }
 
 /// Who a member says it is.

@@ -1,5 +1,30 @@
 //! What can be set about groups.
 
+/// Which way a group with members may change its protocol. Without members it always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// Neither way.
+    Disabled,
+    /// From the classic protocol to the newer one.
+    Upgrade,
+    /// Back from there.
+    Downgrade,
+    /// Both ways, as in Kafka.
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// Whether a classic group may become a consumer group.
+    pub fn upgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Upgrade | MigrationPolicy::Bidirectional)
+    }
+
+    /// Whether a consumer group may become a classic one.
+    pub fn downgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Downgrade | MigrationPolicy::Bidirectional)
+    }
+}
+
 /// Settings of a [`GroupCoordinator`](super::GroupCoordinator), fixed while it lives. The names in the
 /// descriptions are those of Kafka's broker settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +40,14 @@ pub struct GroupConfig {
     pub initial_rebalance_delay_ms: i32,
     /// `group.max.size`: members of one group, pending ones included.
     pub group_size_max: usize,
+    /// `group.consumer.session.timeout.ms`: silence after which a member of a consumer group counts as gone.
+    pub consumer_session_timeout_ms: i32,
+    /// `group.consumer.heartbeat.interval.ms`: how often a member of a consumer group is to send a heartbeat.
+    pub consumer_heartbeat_interval_ms: i32,
+    /// `group.consumer.max.size`: members of one consumer group.
+    pub consumer_group_size_max: usize,
+    /// `group.consumer.migration.policy`: whether a group with members may change its protocol.
+    pub consumer_migration: MigrationPolicy,
     /// How long a member that has joined for the first time may wait for its first generation. Such a member sends
     /// no heartbeats yet, so this bounds what a client that went away leaves behind. KIP-394 fixes it at 5 minutes.
     pub new_member_join_timeout_ms: i32,
@@ -33,6 +66,10 @@ impl Default for GroupConfig {
             session_timeout_max_ms: 1_800_000,
             initial_rebalance_delay_ms: 0,
             group_size_max: 10_000,
+            consumer_session_timeout_ms: 45_000,
+            consumer_heartbeat_interval_ms: 5_000,
+            consumer_group_size_max: 10_000,
+            consumer_migration: MigrationPolicy::Bidirectional,
             new_member_join_timeout_ms: 300_000,
             offset_metadata_bytes_max: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,

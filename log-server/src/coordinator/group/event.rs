@@ -1,6 +1,6 @@
 //! What changes a coordinator's state: durable events, which the log keeps, and soft ones, which a restart loses.
 
-use super::Membership;
+use super::{ConsumerGroup, ConsumerRecord, Membership, TopicImage};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -14,11 +14,27 @@ pub enum Event {
         /// All that a restart needs to go on with the group.
         record: GroupRecord,
     },
-    /// Durable: the group is forgotten. Comes after the removal of its offsets.
+    /// Durable: the classic group is forgotten, and with it everything if it has no offsets and is no consumer group.
     GroupRemoved {
         /// The group.
         group_id: Arc<str>,
     },
+    /// Durable: a part of a consumer group is like this now.
+    ConsumerStored {
+        /// The group.
+        group_id: Arc<str>,
+        /// The part.
+        record: ConsumerRecord,
+    },
+    /// Soft: this is what the consumer group looks like now. Its durable part is what `ConsumerStored` made of it.
+    ConsumerChanged {
+        /// The group.
+        group_id: Arc<str>,
+        /// All of it.
+        group: Box<ConsumerGroup>,
+    },
+    /// Soft: these are the topics now.
+    TopicsSet(Arc<TopicImage>),
     /// Durable: the group has an offset in a partition. Makes the group, if there is none.
     OffsetCommitted {
         /// The group.

@@ -2,7 +2,9 @@
 
 use super::draft::Draft;
 use super::offsets::{REMOVALS_PER_DECISION_MAX, forget};
-use super::{CommittedOffset, Decision, Event, Group, GroupCoordinator, Phase};
+use super::{
+    CommittedOffset, ConsumerGroup, ConsumerMember, Decision, Event, Group, GroupCoordinator, Phase,
+};
 use crate::coordinator::machine::Now;
 use std::sync::Arc;
 
@@ -13,6 +15,12 @@ const GROUPS_PER_DECISION_MAX: usize = 16;
 impl GroupCoordinator {
     pub(super) fn expire(&self, now: Now) -> Decision {
         let mut decision = Decision::none();
+        for group_id in self.stale.iter().take(GROUPS_PER_DECISION_MAX) {
+            decision.extend(self.look_at_topics(now, group_id));
+        }
+        if !decision.events.is_empty() {
+            return decision;
+        }
         let due = self.deadlines.range(..(now.monotonic_ms.saturating_add(1), Arc::from("")));
         for (_, group_id) in due.take(GROUPS_PER_DECISION_MAX) {
             decision.extend(self.expire_group(now, &self.groups[group_id]));
@@ -23,7 +31,36 @@ impl GroupCoordinator {
         decision
     }
 
+    /// A consumer group compares the topics that it subscribes to with those that there are.
+    fn look_at_topics(&self, now: Now, group_id: &Arc<str>) -> Decision {
+        let consumers = self.groups[group_id].consumers.as_deref();
+        let mut draft = self.consumer_draft(group_id, now, consumers, true);
+        draft.settle();
+        draft.finish()
+    }
+
+    /// Members of a consumer group that were silent for too long, or took too long to give partitions up, are put out.
+    fn expire_consumers(&self, now: Now, group_id: &Arc<str>, consumers: &ConsumerGroup) -> Decision {
+        let is_due = |member: &&Arc<ConsumerMember>| member.expires_at_ms() <= now.monotonic_ms;
+        let due: Vec<Arc<str>> =
+            consumers.members.values().filter(is_due).map(|member| member.member_id.clone()).collect();
+        if due.is_empty() {
+            let passed = Event::DeadlinePassed { group_id: group_id.clone() };
+            return Decision { events: vec![passed], replies: Vec::new() };
+        }
+        let is_stale = self.stale.contains(group_id);
+        let mut draft = self.consumer_draft(group_id, now, Some(consumers), is_stale);
+        for member_id in &due {
+            draft.remove(member_id);
+        }
+        draft.settle();
+        draft.finish()
+    }
+
     fn expire_group(&self, now: Now, group: &Group) -> Decision {
+        if let Some(consumers) = &group.consumers {
+            return self.expire_consumers(now, &group.membership.group_id, consumers);
+        }
         let mut draft = Draft::new(&self.config, now, group.membership.clone());
         let is_due = |deadline_ms: u64| deadline_ms <= now.monotonic_ms;
         let mut changed = false;
@@ -86,9 +123,9 @@ impl GroupCoordinator {
                     return Decision { events, replies: Vec::new() };
                 }
             }
-            let unused = group.membership.phase == Phase::Empty && group.membership.pending.is_empty();
+            let unused = group.is_empty() && group.membership.pending.is_empty();
             if unused && removed == group.offsets().count() {
-                events.push(forget(group));
+                events.extend(forget(group));
             }
         }
         let next_ms = now.monotonic_ms.saturating_add(self.config.offsets_retention_check_interval_ms.max(1));
@@ -102,6 +139,7 @@ impl GroupCoordinator {
     fn is_expired(&self, now: Now, group: &Group, topic: &str, committed: &CommittedOffset) -> bool {
         let membership = &group.membership;
         let since_ms = match (&membership.protocol_type, membership.phase) {
+            _ if group.consumers.is_some() && group.is_subscribed_to(topic) => return false,
             (None, _) => committed.committed_at_ms,
             (Some(_), Phase::Empty) => membership.phase_since_ms.unwrap_or(committed.committed_at_ms),
             (Some(kind), Phase::Stable { .. })

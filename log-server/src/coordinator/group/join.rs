@@ -1,8 +1,10 @@
 //! JoinGroup: newcomers get an id and enter; members answer the call of a rebalance or cause one.
 
+use super::consumer::record_events;
 use super::draft::{self, Draft};
 use super::{
-    Decision, Event, GroupCoordinator, GroupError, JoinGroup, JoinRefused, Joined, Membership, Phase, Reply,
+    ConsumerGroup, Decision, Event, GroupCoordinator, GroupError, JoinGroup, JoinRefused, Joined, Membership,
+    Phase, Reply,
 };
 use crate::coordinator::group::member::after;
 use crate::coordinator::machine::{Now, Token};
@@ -10,6 +12,24 @@ use std::sync::Arc;
 
 impl GroupCoordinator {
     pub(super) fn join(&self, now: Now, token: Token, join: JoinGroup) -> Decision {
+        let consumers = self.groups.get(&join.group_id).and_then(|group| group.consumers.as_deref());
+        let Some(consumers) = consumers else { return self.join_classic(now, token, join) };
+        if !consumers.members.is_empty() {
+            return self.join_consumers(now, token, join, consumers);
+        }
+        // Nobody is left who speaks the other protocol: the first to come decides.
+        let group_id = join.group_id.clone();
+        let joined = self.join_classic(now, token, join);
+        if joined.events.is_empty() {
+            return joined;
+        }
+        let records = ConsumerGroup::changes(Some(consumers), None);
+        let mut decision = Decision { events: record_events(&group_id, records), replies: Vec::new() };
+        decision.extend(joined);
+        decision
+    }
+
+    fn join_classic(&self, now: Now, token: Token, join: JoinGroup) -> Decision {
         let refuse = |error| {
             let member_id = join.member.member_id.clone();
             Decision::reply(token, Reply::Join(Err(JoinRefused { error, member_id })))

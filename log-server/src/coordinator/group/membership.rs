@@ -57,8 +57,12 @@ pub enum GroupState {
     PreparingRebalance,
     /// See [`Phase::CompletingRebalance`].
     CompletingRebalance,
-    /// See [`Phase::Stable`].
+    /// See [`Phase::Stable`]; in a consumer group: every member has what the target gives it.
     Stable,
+    /// A consumer group has yet to compute a target.
+    Assigning,
+    /// Members of a consumer group are on their way to the target.
+    Reconciling,
     /// The group does not exist.
     Dead,
 }
@@ -71,6 +75,8 @@ impl GroupState {
             GroupState::PreparingRebalance => "PreparingRebalance",
             GroupState::CompletingRebalance => "CompletingRebalance",
             GroupState::Stable => "Stable",
+            GroupState::Assigning => "Assigning",
+            GroupState::Reconciling => "Reconciling",
             GroupState::Dead => "Dead",
         }
     }

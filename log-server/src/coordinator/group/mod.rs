@@ -1,4 +1,8 @@
-//! Classic consumer groups: membership by JoinGroup, SyncGroup, Heartbeat and LeaveGroup, and committed offsets.
+//! Consumer groups: who is in them, what each member works on, and how far the group has read.
+//!
+//! Groups are of two kinds. *Classic* ones, in this directory, have their membership by JoinGroup, SyncGroup, Heartbeat
+//! and LeaveGroup. *Consumer* groups, in `consumer/`, have it by ConsumerGroupHeartbeat (KIP-848). Offsets are the same
+//! in both.
 //!
 //! [`GroupCoordinator`] is the state machine of one shard of all groups. Its rules are those of Kafka's group
 //! coordinator, with the KIPs that shaped them: 62 (rebalance timeout), 134 (initial delay), 211 (offset
@@ -16,9 +20,11 @@
 mod admin;
 mod command;
 mod config;
+mod consumer;
 mod draft;
 mod event;
 mod expiry;
+mod field;
 mod join;
 mod member;
 mod membership;
@@ -45,12 +51,17 @@ mod static_tests;
 #[cfg(test)]
 mod testing;
 
-pub use admin::{GroupDescription, GroupListing, MemberDescription};
+pub use admin::{GroupDescription, GroupKind, GroupListing, MemberDescription};
 pub use command::{
     Command, CommitOffsets, DeleteOffsets, Heartbeat, JoinGroup, LeaveGroup, MemberIdentity, OffsetToCommit,
     SyncGroup,
 };
-pub use config::GroupConfig;
+pub use config::{GroupConfig, MigrationPolicy};
+pub use consumer::{
+    Assignment, Assignor, ClassicMember, ConsumerGroup, ConsumerGroupDescription, ConsumerHeartbeat,
+    ConsumerMember, ConsumerMemberDescription, ConsumerRecord, Current, HeartbeatAnswer, LEAVE_EPOCH,
+    LEAVE_STATIC_EPOCH, MemberMetadata, MemberState, ResolvedRegex, TopicId, TopicImage, TopicInfo,
+};
 pub use event::{CommittedOffset, Event, GroupRecord, MemberRecord};
 pub use member::Member;
 pub use membership::{GroupState, InitialDelay, Membership, Phase};
@@ -73,6 +84,10 @@ pub struct GroupCoordinator {
     /// moves a deadline back without touching this, which keeps it cheap; the group is looked at once in vain.
     deadlines: BTreeSet<(u64, Arc<str>)>,
     sweep_at_ms: u64,
+    /// The topics that groups can subscribe to.
+    topics: Arc<TopicImage>,
+    /// Consumer groups that have not looked at `topics` since it changed.
+    stale: BTreeSet<Arc<str>>,
 }
 
 /// One group: who is in it, and how far it has read.
@@ -81,6 +96,8 @@ struct Group {
     membership: Membership,
     /// What the log says of the membership, kept for snapshots, as the membership may be in a rebalance.
     stored: Option<GroupRecord>,
+    /// Set in a consumer group, whose `membership` is empty.
+    consumers: Option<Box<ConsumerGroup>>,
     offsets: BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>,
     /// The group's entry in `deadlines`.
     deadline_ms: Option<u64>,
@@ -91,9 +108,38 @@ impl Group {
         Group {
             membership: Membership::new(group_id),
             stored: None,
+            consumers: None,
             offsets: BTreeMap::new(),
             deadline_ms: None,
         }
+    }
+
+    /// What the group is doing.
+    fn state(&self) -> GroupState {
+        self.consumers.as_ref().map_or_else(|| self.membership.state(), |group| group.state())
+    }
+
+    /// Whether nobody is in it, be it a group of either kind.
+    fn is_empty(&self) -> bool {
+        self.state() == GroupState::Empty
+    }
+
+    /// Whether members read `topic`.
+    fn is_subscribed_to(&self, topic: &str) -> bool {
+        match &self.consumers {
+            Some(group) => group.is_subscribed_to(topic),
+            None => self.membership.is_subscribed_to(topic),
+        }
+    }
+
+    fn next_deadline_ms(&self) -> Option<u64> {
+        let consumers = self.consumers.as_ref().and_then(|group| group.next_deadline_ms());
+        consumers.into_iter().chain(self.membership.next_deadline_ms()).min()
+    }
+
+    /// Whether there is anything that a restart would bring back.
+    fn is_remembered(&self) -> bool {
+        self.stored.is_some() || self.consumers.is_some() || !self.offsets.is_empty()
     }
 
     fn offset(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
@@ -108,9 +154,21 @@ impl Group {
 }
 
 impl GroupCoordinator {
-    /// A coordinator of no groups yet.
+    /// A coordinator of no groups yet, which knows of no topics.
     pub fn new(config: GroupConfig) -> Self {
-        GroupCoordinator { config, groups: HashMap::new(), deadlines: BTreeSet::new(), sweep_at_ms: u64::MAX }
+        GroupCoordinator {
+            config,
+            groups: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            sweep_at_ms: u64::MAX,
+            topics: Arc::default(),
+            stale: BTreeSet::new(),
+        }
+    }
+
+    /// The same, knowing these topics.
+    pub fn with_topics(self, topics: Arc<TopicImage>) -> Self {
+        GroupCoordinator { topics, ..self }
     }
 
     fn group_mut(&mut self, group_id: &Arc<str>) -> &mut Group {
@@ -118,14 +176,29 @@ impl GroupCoordinator {
     }
 
     fn remove_group(&mut self, group_id: &Arc<str>) {
+        self.stale.remove(group_id);
         if let Some(Group { deadline_ms: Some(deadline_ms), .. }) = self.groups.remove(group_id) {
             self.deadlines.remove(&(deadline_ms, group_id.clone()));
         }
     }
 
+    /// Takes a group out that left nothing behind.
+    fn remove_if_forgotten(&mut self, group_id: &Arc<str>) {
+        if self.groups.get(group_id).is_some_and(|group| !group.is_remembered()) {
+            self.remove_group(group_id);
+        } else {
+            self.note_deadline(group_id);
+        }
+    }
+
+    fn consumer_groups(&self) -> BTreeSet<Arc<str>> {
+        let consumers = self.groups.iter().filter(|(_, group)| group.consumers.is_some());
+        consumers.map(|(group_id, _)| group_id.clone()).collect()
+    }
+
     fn note_deadline(&mut self, group_id: &Arc<str>) {
         let Some(group) = self.groups.get_mut(group_id) else { return };
-        let next = group.membership.next_deadline_ms();
+        let next = group.next_deadline_ms();
         if let Some(before) = std::mem::replace(&mut group.deadline_ms, next) {
             self.deadlines.remove(&(before, group_id.clone()));
         }
@@ -142,12 +215,16 @@ impl StateMachine for GroupCoordinator {
         match command {
             Command::Join(join) => self.join(now, token, join),
             Command::Sync(sync) => self.sync(now, token, sync),
+            Command::ConsumerHeartbeat(heartbeat) => self.consumer_heartbeat(now, token, *heartbeat),
             Command::Heartbeat(heartbeat) => self.heartbeat(now, token, heartbeat),
             Command::Leave(leave) => self.leave(now, token, leave),
             Command::CommitOffsets(commit) => self.commit_offsets(now, token, commit),
             Command::DeleteOffsets(delete) => self.delete_offsets(token, delete),
             Command::DeleteGroup(group_id) => self.delete_group(token, group_id),
             Command::ForgetTopics(topics) => self.forget_topics(token, &topics),
+            Command::SetTopics(topics) => {
+                Decision { events: vec![Event::TopicsSet(topics)], replies: vec![(token, Reply::SetTopics)] }
+            }
         }
     }
 
@@ -158,7 +235,8 @@ impl StateMachine for GroupCoordinator {
     fn poll_timeout(&self) -> Option<u64> {
         let group = self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms);
         let sweep = (!self.groups.is_empty()).then_some(self.sweep_at_ms);
-        group.into_iter().chain(sweep).min()
+        let stale = (!self.stale.is_empty()).then_some(0);
+        group.into_iter().chain(sweep).chain(stale).min()
     }
 
     fn apply(&mut self, event: Event) {
@@ -169,9 +247,33 @@ impl StateMachine for GroupCoordinator {
                 group.stored = Some(record);
                 self.note_deadline(&group_id);
             }
-            Event::GroupRemoved { group_id } | Event::GroupDropped { group_id } => {
-                self.remove_group(&group_id)
+            Event::GroupRemoved { group_id } => {
+                let group = self.group_mut(&group_id);
+                group.membership = Membership::new(group_id.clone());
+                group.stored = None;
+                self.remove_if_forgotten(&group_id);
             }
+            Event::ConsumerStored { group_id, record: ConsumerRecord::Epoch(None) } => {
+                self.group_mut(&group_id).consumers = None;
+                self.stale.remove(&group_id);
+                self.remove_if_forgotten(&group_id);
+            }
+            Event::ConsumerStored { group_id, record } => {
+                // A tombstone of what is gone already makes no group.
+                let group = match record.is_tombstone() {
+                    true => self.groups.get_mut(&group_id).and_then(|group| group.consumers.as_mut()),
+                    false => Some(self.group_mut(&group_id).consumers.get_or_insert_default()),
+                };
+                if let Some(group) = group {
+                    group.apply(record);
+                }
+            }
+            Event::ConsumerChanged { group_id, group } => {
+                self.group_mut(&group_id).consumers = Some(group);
+                self.stale.remove(&group_id);
+                self.note_deadline(&group_id);
+            }
+            Event::GroupDropped { group_id } => self.remove_group(&group_id),
             Event::OffsetCommitted { group_id, topic, partition, committed } => {
                 self.group_mut(&group_id).offsets.entry(topic).or_default().insert(partition, committed);
             }
@@ -189,13 +291,21 @@ impl StateMachine for GroupCoordinator {
                 self.note_deadline(&group_id);
             }
             Event::MemberSeen { group_id, member_id, session_deadline_ms } => {
-                let group = self.groups.get_mut(&group_id);
-                if let Some(member) = group.and_then(|group| group.membership.members.get_mut(&member_id)) {
+                let Some(group) = self.groups.get_mut(&group_id) else { return };
+                if let Some(member) = group.membership.members.get_mut(&member_id) {
+                    Arc::make_mut(member).session_deadline_ms = session_deadline_ms;
+                } else if let Some(consumers) = &mut group.consumers
+                    && let Some(member) = consumers.members.get_mut(&member_id)
+                {
                     Arc::make_mut(member).session_deadline_ms = session_deadline_ms;
                 }
             }
             Event::DeadlinePassed { group_id } => self.note_deadline(&group_id),
             Event::Swept { next_ms } => self.sweep_at_ms = next_ms,
+            Event::TopicsSet(topics) => {
+                self.topics = topics;
+                self.stale = self.consumer_groups();
+            }
         }
     }
 
@@ -214,17 +324,24 @@ impl StateMachine for GroupCoordinator {
             let offsets = group.offsets().map(|(topic, partition, committed)| {
                 record::encode_offset(group_id, topic, partition, committed)
             });
-            stored.chain(offsets)
+            let consumers = ConsumerGroup::changes(None, group.consumers.as_deref()).into_iter();
+            stored.chain(consumers.map(|record| consumer::encode(group_id, &record))).chain(offsets)
         }))
     }
 
     fn loaded(&mut self, now: Now) {
-        self.groups.retain(|_, group| group.stored.is_some() || !group.offsets.is_empty());
+        self.groups.retain(|_, group| group.is_remembered());
         let group_ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for group_id in group_ids {
-            self.group_mut(&group_id).membership.start_sessions(now);
+            let session_timeout_ms = self.config.consumer_session_timeout_ms;
+            let group = self.group_mut(&group_id);
+            group.membership.start_sessions(now);
+            if let Some(consumers) = &mut group.consumers {
+                consumers.start_sessions(now, session_timeout_ms);
+            }
             self.note_deadline(&group_id);
         }
+        self.stale = self.consumer_groups();
         self.sweep_at_ms = now.monotonic_ms.saturating_add(self.config.offsets_retention_check_interval_ms);
     }
 }

@@ -1,9 +1,10 @@
 //! OffsetCommit, OffsetDelete and what is left when topics or groups are deleted.
 
+use super::consumer::record_events;
 use super::member::after;
 use super::{
-    CommitOffsets, CommittedOffset, Decision, DeleteOffsets, Event, Group, GroupCoordinator, GroupError,
-    OffsetToCommit, Phase, Reply,
+    CommitOffsets, CommittedOffset, ConsumerGroup, Decision, DeleteOffsets, Event, Group, GroupCoordinator,
+    GroupError, OffsetToCommit, Phase, Reply,
 };
 use crate::coordinator::machine::{Now, Token};
 use std::sync::Arc;
@@ -45,6 +46,23 @@ impl GroupCoordinator {
         Decision { events, replies: vec![(token, Reply::CommitOffsets(Ok(outcomes)))] }
     }
 
+    /// Whether a member may read the group's offsets. Only consumer groups check that, and only of members that say who
+    /// they are: `member_id` is `None` for tools and for older versions.
+    ///
+    /// # Errors
+    /// `UnknownMemberId`, `StaleMemberEpoch`; `IllegalGeneration` for a member of the classic protocol.
+    pub fn check_fetch(&self, group_id: &str, member_id: Option<&str>, epoch: i32) -> Result<(), GroupError> {
+        let group = self.groups.get(group_id).and_then(|group| group.consumers.as_ref());
+        let Some(group) = group.filter(|_| member_id.is_some() || epoch >= 0) else { return Ok(()) };
+        let member = member_id.and_then(|member_id| group.members.get(member_id));
+        let member = member.ok_or(GroupError::UnknownMemberId)?;
+        match &member.metadata.classic {
+            _ if member.current.epoch == epoch => Ok(()),
+            Some(_) => Err(GroupError::IllegalGeneration),
+            None => Err(GroupError::StaleMemberEpoch),
+        }
+    }
+
     /// Whether the committer may commit; if it is a member, also that it was heard of.
     fn check_commit(&self, now: Now, commit: &CommitOffsets) -> Result<Option<Event>, GroupError> {
         let Some(group) = self.groups.get(&commit.group_id) else {
@@ -54,10 +72,13 @@ impl GroupCoordinator {
                 _ => Err(GroupError::IllegalGeneration),
             };
         };
-        let group = &group.membership;
-        if commit.generation < 0 && group.phase == Phase::Empty {
+        if commit.generation < 0 && group.is_empty() {
             return Ok(None);
         }
+        if let Some(consumers) = &group.consumers {
+            return check_consumer_commit(consumers, commit).map(|()| None);
+        }
+        let group = &group.membership;
         if commit.generation < 0 && commit.member.member_id.is_empty() && commit.member.instance_id.is_none()
         {
             return Err(GroupError::UnknownMemberId);
@@ -80,14 +101,17 @@ impl GroupCoordinator {
         let Some(group) = self.groups.get(&delete.group_id) else {
             return reply(Err(GroupError::GroupIdNotFound));
         };
-        let occupied = group.membership.phase != Phase::Empty;
-        if occupied && group.membership.protocol_type.as_deref() != Some(super::subscription::CONSUMER) {
+        let classic = group.consumers.is_none();
+        if classic
+            && !group.is_empty()
+            && group.membership.protocol_type.as_deref() != Some(super::subscription::CONSUMER)
+        {
             return reply(Err(GroupError::NonEmptyGroup));
         }
         let mut decision = Decision::none();
         let mut outcomes = Vec::with_capacity(delete.partitions.len());
         for (topic, partition) in delete.partitions {
-            if group.membership.is_subscribed_to(&topic) {
+            if group.is_subscribed_to(&topic) {
                 outcomes.push(Err(GroupError::GroupSubscribedToTopic));
                 continue;
             }
@@ -108,7 +132,7 @@ impl GroupCoordinator {
         let reply = |outcome| Decision::reply(token, Reply::DeleteGroup(outcome));
         match self.groups.get(&group_id) {
             None => reply(Err(GroupError::GroupIdNotFound)),
-            Some(group) if group.membership.phase != Phase::Empty => reply(Err(GroupError::NonEmptyGroup)),
+            Some(group) if !group.is_empty() => reply(Err(GroupError::NonEmptyGroup)),
             Some(group) => {
                 let mut decision = reply(Ok(()));
                 let group_id = &group.membership.group_id;
@@ -117,7 +141,7 @@ impl GroupCoordinator {
                     topic: topic.clone(),
                     partition,
                 }));
-                decision.events.push(forget(group));
+                decision.events.extend(forget(group));
                 decision
             }
         }
@@ -142,8 +166,24 @@ impl GroupCoordinator {
     }
 }
 
-/// The event that ends `group`: a tombstone only where the log knows it.
-pub(super) fn forget(group: &Group) -> Event {
+/// Whether a member of a consumer group may commit: at its own epoch, which older versions of the request do not know.
+fn check_consumer_commit(group: &ConsumerGroup, commit: &CommitOffsets) -> Result<(), GroupError> {
+    let member = group.members.get(&commit.member.member_id).ok_or(GroupError::UnknownMemberId)?;
+    let is_current = member.current.epoch == commit.generation;
+    match &member.metadata.classic {
+        Some(_) if !is_current => Err(GroupError::IllegalGeneration),
+        None if !commit.knows_group_not_found => Err(GroupError::UnsupportedVersion),
+        None if !is_current => Err(GroupError::StaleMemberEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// The events that end `group`: tombstones only where the log knows it.
+pub(super) fn forget(group: &Group) -> Vec<Event> {
     let group_id = group.membership.group_id.clone();
-    if group.stored.is_some() { Event::GroupRemoved { group_id } } else { Event::GroupDropped { group_id } }
+    if let Some(consumers) = &group.consumers {
+        return record_events(&group_id, ConsumerGroup::changes(Some(consumers), None));
+    }
+    let known = group.stored.is_some();
+    vec![if known { Event::GroupRemoved { group_id } } else { Event::GroupDropped { group_id } }]
 }

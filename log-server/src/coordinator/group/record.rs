@@ -16,10 +16,10 @@
 //! chose a time of expiry, which version 3 has no field for; it costs the leader epoch. Older versions are read:
 //! offset keys 0, offset values 0 to 2 and group values 0 to 2 are version 3 with fields left out.
 
-use super::{CommittedOffset, Event, GroupRecord, MemberRecord};
+use super::field::{Reader, put_bytes, put_i16, put_i32, put_i64, put_nullable_string, put_string};
+use super::{CommittedOffset, Event, GroupRecord, MemberRecord, consumer};
 use crate::coordinator::machine::{EntryError, LogEntry};
 use bytes::Bytes;
-use std::sync::Arc;
 
 const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;
@@ -31,6 +31,7 @@ const GROUP_VALUE: i16 = 3;
 pub(super) fn encode(event: &Event) -> Option<LogEntry> {
     match event {
         Event::GroupStored { group_id, record } => Some(encode_group(group_id, record)),
+        Event::ConsumerStored { group_id, record } => Some(consumer::encode(group_id, record)),
         Event::GroupRemoved { group_id } => Some(LogEntry { key: group_key(group_id), value: None }),
         Event::OffsetCommitted { group_id, topic, partition, committed } => {
             Some(encode_offset(group_id, topic, *partition, committed))
@@ -39,6 +40,8 @@ pub(super) fn encode(event: &Event) -> Option<LogEntry> {
             Some(LogEntry { key: offset_key(group_id, topic, *partition), value: None })
         }
         Event::MembershipChanged(_)
+        | Event::ConsumerChanged { .. }
+        | Event::TopicsSet(_)
         | Event::MemberSeen { .. }
         | Event::DeadlinePassed { .. }
         | Event::GroupDropped { .. }
@@ -112,7 +115,7 @@ fn group_key(group_id: &str) -> Bytes {
 
 /// The event of an entry; `Ok(None)` when the entry removes what its own version never had.
 pub(super) fn decode(entry: &LogEntry) -> Result<Option<Event>, EntryError> {
-    let mut key = Reader { what: "key of a group's record", rest: entry.key.clone() };
+    let mut key = Reader::new("key of a group's record", &entry.key);
     match key.i16()? {
         0 | OFFSET_KEY => {
             let (group_id, topic, partition) = (key.string()?, key.string()?, key.i32()?);
@@ -130,12 +133,14 @@ pub(super) fn decode(entry: &LogEntry) -> Result<Option<Event>, EntryError> {
                 Some(value) => Event::GroupStored { group_id, record: decode_group(value)? },
             }))
         }
-        version => Err(EntryError::UnknownVersion { what: "key of a group's record", version }),
+        kind => consumer::decode(kind, &mut key, entry.value.as_ref())
+            .unwrap_or(Err(EntryError::UnknownVersion { what: "key of a group's record", version: kind }))
+            .map(Some),
     }
 }
 
 fn decode_offset(value: &Bytes) -> Result<CommittedOffset, EntryError> {
-    let mut value = Reader { what: "committed offset", rest: value.clone() };
+    let mut value = Reader::new("committed offset", value);
     let version = value.i16()?;
     if !(0..=3).contains(&version) {
         return Err(EntryError::UnknownVersion { what: "committed offset", version });
@@ -149,7 +154,7 @@ fn decode_offset(value: &Bytes) -> Result<CommittedOffset, EntryError> {
 }
 
 fn decode_group(value: &Bytes) -> Result<GroupRecord, EntryError> {
-    let mut value = Reader { what: "group", rest: value.clone() };
+    let mut value = Reader::new("group", value);
     let version = value.i16()?;
     if !(0..=3).contains(&version) {
         return Err(EntryError::UnknownVersion { what: "group", version });
@@ -180,92 +185,4 @@ fn decode_group(value: &Bytes) -> Result<GroupRecord, EntryError> {
         });
     }
     Ok(GroupRecord { protocol_type, generation, protocol, leader, state_since_ms, members })
-}
-
-fn put_i16(out: &mut Vec<u8>, number: i16) {
-    out.extend(number.to_be_bytes());
-}
-
-fn put_i32(out: &mut Vec<u8>, number: i32) {
-    out.extend(number.to_be_bytes());
-}
-
-fn put_i64(out: &mut Vec<u8>, number: i64) {
-    out.extend(number.to_be_bytes());
-}
-
-/// Strings come out of the protocol, where their length is an i16 or, in flexible versions, bounded alike by the
-/// decoder; a longer one would be a fault of ours and is cut at a character rather than corrupting the record.
-fn put_string(out: &mut Vec<u8>, string: &str) {
-    let end = string.floor_char_boundary(string.len().min(i16::MAX as usize));
-    put_i16(out, end as i16);
-    out.extend(&string.as_bytes()[..end]);
-}
-
-fn put_nullable_string(out: &mut Vec<u8>, string: Option<&str>) {
-    match string {
-        Some(string) => put_string(out, string),
-        None => put_i16(out, -1),
-    }
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_i32(out, i32::try_from(bytes.len()).expect("a request is far below 2 GiB"));
-    out.extend(bytes);
-}
-
-/// Reads a record's fields in order; every length is checked against what is there.
-struct Reader {
-    what: &'static str,
-    rest: Bytes,
-}
-
-impl Reader {
-    fn malformed(&self, reason: &'static str) -> EntryError {
-        EntryError::Malformed { what: self.what, reason }
-    }
-
-    fn take(&mut self, length: usize) -> Result<Bytes, EntryError> {
-        if length > self.rest.len() {
-            return Err(self.malformed("it ends before a field does"));
-        }
-        Ok(self.rest.split_to(length))
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], EntryError> {
-        let bytes = self.take(N)?;
-        Ok(std::array::from_fn(|i| bytes[i]))
-    }
-
-    fn i16(&mut self) -> Result<i16, EntryError> {
-        Ok(i16::from_be_bytes(self.array()?))
-    }
-
-    fn i32(&mut self) -> Result<i32, EntryError> {
-        Ok(i32::from_be_bytes(self.array()?))
-    }
-
-    fn i64(&mut self) -> Result<i64, EntryError> {
-        Ok(i64::from_be_bytes(self.array()?))
-    }
-
-    fn string(&mut self) -> Result<Arc<str>, EntryError> {
-        self.nullable_string()?.ok_or_else(|| self.malformed("a string is null that must not be"))
-    }
-
-    fn nullable_string(&mut self) -> Result<Option<Arc<str>>, EntryError> {
-        let length = self.i16()?;
-        let Ok(length) = usize::try_from(length) else {
-            return if length == -1 { Ok(None) } else { Err(self.malformed("a length is negative")) };
-        };
-        let bytes = self.take(length)?;
-        let string = std::str::from_utf8(&bytes).map_err(|_| self.malformed("a string is not UTF-8"))?;
-        Ok(Some(Arc::from(string)))
-    }
-
-    /// Copied, so that a small piece does not keep a whole segment's memory alive.
-    fn bytes(&mut self) -> Result<Bytes, EntryError> {
-        let length = usize::try_from(self.i32()?).map_err(|_| self.malformed("a length is negative"))?;
-        Ok(Bytes::copy_from_slice(&self.take(length)?))
-    }
 }

@@ -1,5 +1,6 @@
 //! What clients are told, free of the protocol's versions.
 
+use super::HeartbeatAnswer;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ pub enum Reply {
     Join(Result<Joined, JoinRefused>),
     /// To `Sync`.
     Sync(Result<Synced, GroupError>),
+    /// To `ConsumerHeartbeat`.
+    ConsumerHeartbeat(Result<HeartbeatAnswer, GroupError>),
     /// To `Heartbeat`.
     Heartbeat(Result<(), GroupError>),
     /// To `Leave`: an outcome for each member in the order of the request.
@@ -22,6 +25,8 @@ pub enum Reply {
     DeleteGroup(Result<(), GroupError>),
     /// To `ForgetTopics`: how many offsets were forgotten.
     ForgetTopics(usize),
+    /// To `SetTopics`.
+    SetTopics,
 }
 
 /// A generation, as told to one member at the end of the join phase.
@@ -113,6 +118,24 @@ pub enum GroupError {
     /// Members of the group read the topic.
     #[error("the group is subscribed to the topic")]
     GroupSubscribedToTopic,
+    /// The member's epoch is not the one that it was told: it has to give everything up and enter again.
+    #[error("the member epoch is not the one that the group knows; abandon all partitions and join again")]
+    FencedMemberEpoch,
+    /// The member's epoch has moved on; it will learn the new one from its heartbeat.
+    #[error("the member epoch is not the current one")]
+    StaleMemberEpoch,
+    /// The instance id belongs to another member, which has not gone away.
+    #[error("another member with the same instance id is in the group")]
+    UnreleasedInstanceId,
+    /// No assignor of that name.
+    #[error("the assignor is none of uniform, range")]
+    UnsupportedAssignor,
+    /// Not in the syntax of RE2, too long or too large.
+    #[error("the subscription's regular expression is not valid")]
+    InvalidRegularExpression,
+    /// A member of a consumer group uses a version that does not know epochs.
+    #[error("members of a consumer group have to use version 9 or above")]
+    UnsupportedVersion,
     /// More than `offset.metadata.max.bytes`.
     #[error("the metadata stored with the offset is too large")]
     OffsetMetadataTooLarge,

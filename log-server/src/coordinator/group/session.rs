@@ -3,14 +3,17 @@
 use super::draft::{Draft, synced};
 use super::member::after;
 use super::{
-    Decision, Event, GroupCoordinator, GroupError, Heartbeat, LeaveGroup, MemberIdentity, Membership, Phase,
-    Reply, SyncGroup,
+    ConsumerGroup, Decision, Event, GroupCoordinator, GroupError, Heartbeat, LeaveGroup, MemberIdentity,
+    Membership, Phase, Reply, SyncGroup,
 };
 use crate::coordinator::machine::{Now, Token};
 use std::sync::Arc;
 
 impl GroupCoordinator {
     pub(super) fn sync(&self, now: Now, token: Token, sync: SyncGroup) -> Decision {
+        if let Some(consumers) = self.consumers(&sync.group_id) {
+            return self.sync_consumers(now, token, sync, consumers);
+        }
         let group = match self.check_sync(&sync) {
             Ok(group) => group,
             Err(error) => return Decision::reply(token, Reply::Sync(Err(error))),
@@ -52,6 +55,9 @@ impl GroupCoordinator {
     }
 
     pub(super) fn heartbeat(&self, now: Now, token: Token, heartbeat: Heartbeat) -> Decision {
+        if let Some(consumers) = self.consumers(&heartbeat.group_id) {
+            return self.heartbeat_consumers(now, token, heartbeat, consumers);
+        }
         let checked = self.membership(&heartbeat.group_id).and_then(|group| {
             let member = group.member_of_generation(&heartbeat.member, heartbeat.generation)?;
             Ok((group, member))
@@ -74,6 +80,9 @@ impl GroupCoordinator {
     }
 
     pub(super) fn leave(&self, now: Now, token: Token, leave: LeaveGroup) -> Decision {
+        if let Some(consumers) = self.consumers(&leave.group_id) {
+            return self.leave_consumers(now, token, leave, consumers);
+        }
         let group = match self.membership(&leave.group_id) {
             Ok(group) => group,
             Err(error) => return Decision::reply(token, Reply::Leave(Err(error))),
@@ -88,6 +97,11 @@ impl GroupCoordinator {
         }
         draft.reply(token, Reply::Leave(Ok(outcomes)));
         draft.finish()
+    }
+
+    /// The group, if it is a consumer group.
+    fn consumers(&self, group_id: &Arc<str>) -> Option<&ConsumerGroup> {
+        self.groups.get(group_id)?.consumers.as_deref()
     }
 
     /// The group that a member speaks of. Members of a group that is not there are nobody.

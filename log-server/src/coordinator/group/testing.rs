@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 pub(super) const GROUP: &str = "readers";
 
-/// Durable state in a form that can be compared: for each group its record, and its offsets.
-type Durable = BTreeMap<Arc<str>, (Option<GroupRecord>, Vec<(Arc<str>, i32, CommittedOffset)>)>;
+/// Durable state in a form that can be compared: for each group its record, what it is as a consumer group, and its
+/// offsets.
+type Durable =
+    BTreeMap<Arc<str>, (Option<GroupRecord>, Option<ConsumerGroup>, Vec<(Arc<str>, i32, CommittedOffset)>)>;
 
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -95,7 +97,8 @@ impl Driver {
 
     /// The broker stops and starts: parked requests are gone with their connections.
     pub(super) fn restart(&mut self) {
-        self.machine = self.replayed();
+        let topics = self.machine.topics.clone();
+        self.machine = self.replayed().with_topics(topics);
         self.machine.loaded(self.now);
         self.unanswered.clear();
         self.check();
@@ -175,7 +178,7 @@ impl Driver {
         let mut parked = BTreeSet::new();
         for group in self.machine.groups.values() {
             check_group(group, &mut parked);
-            let due = group.membership.next_deadline_ms();
+            let due = group.next_deadline_ms();
             let noted = group.deadline_ms;
             assert!(
                 due.is_none() || noted.is_some_and(|noted| Some(noted) <= due),
@@ -200,15 +203,30 @@ fn replay<'a>(config: &GroupConfig, log: impl Iterator<Item = &'a LogEntry>) -> 
 }
 
 fn durable(machine: &GroupCoordinator) -> Durable {
-    let kept = machine.groups.values().filter(|group| group.stored.is_some() || !group.offsets.is_empty());
+    let kept = machine.groups.values().filter(|group| group.is_remembered());
     kept.map(|group| {
         let offsets = group.offsets().map(|(topic, partition, at)| (topic.clone(), partition, at.clone()));
-        (group.membership.group_id.clone(), (group.stored.clone(), offsets.collect()))
+        let consumers = group.consumers.as_deref().map(without_deadlines);
+        (group.membership.group_id.clone(), (group.stored.clone(), consumers, offsets.collect()))
     })
     .collect()
 }
 
+fn without_deadlines(group: &ConsumerGroup) -> ConsumerGroup {
+    let mut group = group.clone();
+    for member in group.members.values_mut() {
+        let member = Arc::make_mut(member);
+        member.session_deadline_ms = 0;
+        member.rebalance_deadline_ms = None;
+    }
+    group
+}
+
 fn check_group(group: &Group, parked: &mut BTreeSet<Token>) {
+    if let Some(consumers) = &group.consumers {
+        consumer::testing::check(consumers);
+        assert!(group.stored.is_none() && group.membership.members.is_empty());
+    }
     let it = &group.membership;
     let state = it.state();
     if matches!(state, GroupState::Stable | GroupState::Empty)
