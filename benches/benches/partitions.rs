@@ -27,9 +27,9 @@ const BATCH_BYTES: usize = 16 << 10;
 fn main() -> io::Result<()> {
     let smoke = std::env::args().any(|argument| argument == "--test");
     let dir = bench_dir()?;
-    let rounds = if smoke { 1 } else { 7 };
+    let rounds = if smoke { 1 } else { 5 };
     sync_many_files(dir.path(), rounds, if smoke { &[8] } else { &[4, 16, 64, 1000] })?;
-    let (partitions, requests) = if smoke { (10, 5) } else { (1000, 200) };
+    let (partitions, requests) = if smoke { (10, 5) } else { (1000, 100) };
     over_many_partitions(dir.path(), rounds, partitions, requests)?;
     round_trip(dir.path(), rounds, if smoke { 20 } else { 300 })
 }
