@@ -70,7 +70,7 @@ class Life:
         """Works until the disk has seen so many flushes; then nothing is stopped or closed, as when the power goes."""
         self._begin()
         ways = {
-            self._send_one: 40, self._send_burst: 18, self._read: 12, self._commit: 14, self._delete_records: 4,
+            self._send_one: 40, self._send_burst: 18, self._read: 12, self._commit: 14, self._delete_records: 8,
             self._fleeting_topic: 6, self._rest: 8, self._stop: 2, self._kill: 2, self._kill_unsynced: 3,
         }  # fmt: skip
         while self.disk.state.flushes() < flushes:
@@ -197,9 +197,9 @@ class Life:
     def _delete_records(self) -> None:
         partition = self.rng.randrange(TOPICS["rolling"][0])
         low, high = self.consumer.get_watermark_offsets(TopicPartition("rolling", partition), TIMEOUT_S)
-        if high - low < 40:
+        if high - low < 12:
             return
-        offset, asked = self.rng.randrange(low, high - 20), self.position
+        offset, asked = self.rng.randrange(low + 1, high - 5), self.position
         self.ledger.log_start("rolling", partition, asked, None, offset)
         place = TopicPartition("rolling", partition, offset)
         self.admin.delete_records([place])[place].result(TIMEOUT_S)
