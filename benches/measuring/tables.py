@@ -1,8 +1,12 @@
 """Tables in Markdown, and the places in docs/performance.md that they are written to."""
 
+import os
 import platform
 from datetime import date
 from pathlib import Path
+
+# Of the minute before anything was measured: who else was at work.
+LOAD_BEFORE = os.getloadavg()[0]
 
 PERFORMANCE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 
@@ -19,7 +23,7 @@ def machine() -> str:
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     gib = round(int(fields["MemTotal"].split()[0]) / (1 << 20))
     cores = sum(line.startswith("processor") for line in Path("/proc/cpuinfo").read_text().splitlines())
-    return f"{cores} cores, {gib} GiB, Linux {platform.release()}"
+    return f"{cores} cores, {gib} GiB, Linux {platform.release()}, load average before {LOAD_BEFORE:.1f}"
 
 
 def measured(command: str) -> str:
