@@ -217,15 +217,6 @@ def test_bad_configs_are_refused(broker, topic, name, value):
     assert {entry.name: entry.value for entry in topic_config(broker, topic).values()} == before
 
 
-@pytest.mark.highwater_only("Kafka compacts")
-def test_compaction_is_refused(broker, topic):
-    """cleanup.policy=compact is refused by name until it works."""
-    future = admin(broker.bootstrap).create_topics([NewTopic(topic, 1, 1, config={"cleanup.policy": "compact"})])[topic]
-    with pytest.raises(Exception, match="compact") as refused:
-        future.result(TIMEOUT_S)
-    assert refused.value.args[0].code() == 40
-
-
 def test_broker_configs(broker):
     """A broker describes itself, with at least what tools look at."""
     resource = ConfigResource(ResourceType.BROKER, str(next(iter(admin(broker.bootstrap).list_topics().brokers))))

@@ -15,6 +15,7 @@ use log_core::storage::{MmapStorage, Storage};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::compactor::{CompactionLimits, Compactor};
 use crate::config::{BrokerConfig, ConfigError, WriteMode};
 use crate::handler::Context;
 use crate::housekeeping::Housekeeping;
@@ -45,6 +46,7 @@ pub struct Broker {
     background: TaskTracker,
     flusher: Arc<Flusher>,
     checkpointer: Arc<Checkpointer>,
+    compactor: Arc<Compactor>,
 }
 
 /// Why a broker does not start. The messages say what to do.
@@ -212,6 +214,7 @@ impl Broker {
             background,
             flusher: opened.flusher,
             checkpointer: opened.checkpointer,
+            compactor: opened.compactor,
         })
     }
 
@@ -244,11 +247,14 @@ impl Broker {
         self.http_stop.cancel();
         self.background.wait().await;
         let (flusher, checkpointer) = (self.flusher.clone(), self.checkpointer.clone());
+        let compactor = self.compactor.clone();
         context.scrubber.request_stop();
+        compactor.request_stop();
         // The context and all it holds is given up before this returns, the directory's lock included.
         drop(self);
         let closed = tokio::task::spawn_blocking(move || {
             context.scrubber.stop();
+            compactor.stop();
             flusher.stop();
             checkpointer.stop();
             close_logs(&context)
@@ -266,6 +272,7 @@ impl Drop for Broker {
         self.context.shutdown.cancel();
         self.http_stop.cancel();
         self.context.scrubber.request_stop();
+        self.compactor.request_stop();
         self.flusher.request_stop();
         self.checkpointer.request_stop();
     }
@@ -314,6 +321,7 @@ struct Opened {
     topics: Arc<TopicManager>,
     producer_ids: ProducerIds,
     scrubber: Arc<Scrubber>,
+    compactor: Arc<Compactor>,
     flusher: Arc<Flusher>,
     checkpointer: Arc<Checkpointer>,
 }
@@ -376,6 +384,13 @@ impl Opening {
         let (directory, health) = (storage.clone(), log_dir.health().clone());
         let scrubber = Scrubber::start(limits, partitions.clone(), directory, health, &self.metrics)
             .map_err(StartError::Threads)?;
+        let limits = CompactionLimits {
+            interval: Duration::from_millis(self.config.compaction_interval_ms),
+            buffer_bytes: usize::try_from(self.config.compaction_buffer_bytes).unwrap_or(usize::MAX),
+            bytes_per_second_max: self.config.compaction_bytes_per_second_max,
+        };
+        let compactor =
+            Compactor::start(limits, partitions.clone(), &self.metrics).map_err(StartError::Threads)?;
         threads.opened();
         Ok(Opened {
             storage,
@@ -385,6 +400,7 @@ impl Opening {
             topics: Arc::new(topics),
             producer_ids,
             scrubber,
+            compactor,
             flusher,
             checkpointer,
         })

@@ -130,6 +130,13 @@ settings! {
     /// Segments that may be mapped at a time. Above it sealed ones that nobody has read for longest are closed, until
     /// they are read again; 0 takes three eighths of vm.max_map_count [default: 0]
     segments_mapped_max: usize = 0;
+    /// Milliseconds between two looks at which logs are to be compacted [default: 15000]
+    compaction_interval_ms: u64 = 15 * SECOND_MS;
+    /// Bytes of memory for the keys of the log that is being compacted, 24 for each; what does not fit is left for the
+    /// next pass [default: 134217728]
+    compaction_buffer_bytes: u64 = 128 * MIB;
+    /// Bytes that compaction reads and writes a second at most [default: 67108864]
+    compaction_bytes_per_second_max: u64 = 64 * MIB;
     /// How the log is written: "mapped" stores through a memory map, "pwrite" calls the system [default: mapped]
     write_mode: WriteMode = WriteMode::Mapped;
 
@@ -293,6 +300,16 @@ impl BrokerConfig {
         }
         if self.cold_reads_max == 0 {
             return refuse("cold_reads_max", 0, "history that is not in memory could not be read");
+        }
+        if self.compaction_buffer_bytes < MIB {
+            return refuse(
+                "compaction_buffer_bytes",
+                self.compaction_buffer_bytes,
+                format!("the keys of one batch have to fit: at least {MIB}"),
+            );
+        }
+        if self.compaction_bytes_per_second_max == 0 {
+            return refuse("compaction_bytes_per_second_max", 0, "at that rate nothing is ever compacted");
         }
         if self.flush_threads == 0 {
             return refuse("flush_threads", 0, "without a thread that syncs, nothing becomes durable");

@@ -17,11 +17,12 @@
 #[cfg(feature = "broker")]
 pub mod broker;
 #[cfg(feature = "broker")]
+mod compactor;
+#[cfg(feature = "broker")]
 pub mod config;
 pub mod coordinator;
 #[cfg(feature = "broker")]
 pub mod handler;
-#[cfg(feature = "broker")]
 mod housekeeping;
 #[cfg(feature = "broker")]
 pub mod http;

@@ -78,9 +78,9 @@ async fn each_topic_of_a_request_stands_for_itself() {
     let mut bad_config = topic("bad-config", 1, 1);
     bad_config.configs =
         vec![message!(CreatableTopicConfig { name: "nonsense".into(), value: Some("1".into()) })];
-    let mut compacted = topic("compacted", 1, 1);
-    compacted.configs =
-        vec![message!(CreatableTopicConfig { name: "cleanup.policy".into(), value: Some("compact".into()) })];
+    let mut burnt = topic("burnt", 1, 1);
+    burnt.configs =
+        vec![message!(CreatableTopicConfig { name: "cleanup.policy".into(), value: Some("burn".into()) })];
     let response = call(
         &test,
         7,
@@ -94,7 +94,7 @@ async fn each_topic_of_a_request_stands_for_itself() {
             topic("twice", 2, 1),
             topic("many", 100, 1),
             bad_config,
-            compacted,
+            burnt,
         ]),
     )
     .await;
@@ -115,11 +115,11 @@ async fn each_topic_of_a_request_stands_for_itself() {
     );
     let message = |index: usize| response.topics[index].error_message.clone().unwrap_or_default();
     assert!(message(8).contains("nonsense"), "{}", message(8));
-    assert!(message(9).contains("compaction is not supported yet"), "{}", message(9));
+    assert!(message(9).contains("compact, delete"), "{}", message(9));
     assert_eq!(test.broker.context().catalog.get("default").unwrap().partitions, 4);
     let created: Vec<String> =
         test.broker.context().catalog.topics().iter().map(|topic| topic.name.to_string()).collect();
-    assert!(["twice", "many", "compacted"].iter().all(|name| !created.iter().any(|topic| topic == name)));
+    assert!(["twice", "many", "burnt"].iter().all(|name| !created.iter().any(|topic| topic == name)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -198,6 +198,14 @@ impl CheckpointFile {
         newest.unsynced &= newest.sequence != sequence;
     }
 
+    /// Makes certain that the newest checkpoint is on disk.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn sync_newest(&self) -> io::Result<()> {
+        self.next(&mut self.newest.lock()).map(drop)
+    }
+
     /// The sequence to write next, into the slot of the older checkpoint: the newer one stays whole whatever
     /// happens, and is on disk before the older one goes.
     fn next(&self, newest: &mut Newest) -> io::Result<u64> {

@@ -129,10 +129,12 @@ impl Checkpointer {
 
     fn write(&self, generation: u64, checkpoint: &Checkpoint) -> io::Result<()> {
         let mut newest = self.newest.lock();
-        if generation > *newest {
-            self.file.write(checkpoint)?;
-            *newest = generation;
+        if generation <= *newest {
+            // The newer one stands for this one, once it is on disk.
+            return self.file.sync_newest();
         }
+        self.file.write(checkpoint)?;
+        *newest = generation;
         Ok(())
     }
 

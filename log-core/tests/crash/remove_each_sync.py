@@ -48,6 +48,13 @@ PLACES = [
     ("checkpoint: the slot", "log/checkpoint.rs", "self.file.sync()", "io::Result::Ok(())"),
     ("checkpoint: the one that a start reads", "log/checkpoint.rs",
      "opened.write_slot(slot.sequence, &slot.bytes)?;", "let _ = &slot.bytes;"),
+    ("compaction: the segment that takes the place of others", "log/compaction/writer.rs",
+     "self.file.sync().map_err(CompactionError::Sync)", "Ok(())"),
+    ("compaction: its name", "log/compaction/take.rs", "self.dir.storage.sync_dir(&self.dir.path)?;", ""),
+    ("compaction: the removal of what was merged", "log/compaction/swap.rs",
+     "        dir.storage.sync_dir(&dir.path)?;\n        dir.storage.rename", "        dir.storage.rename"),
+    ("compaction: names of the swaps that a start finds", "log/compaction/swap.rs",
+     "        dir.storage.sync_dir(&dir.path)?;\n    }", "    }"),
     ("atomic file: its bytes", "storage/mod.rs", "self.write_synced(&temporary, bytes)?;", None),
     ("atomic file: its name", "storage/mod.rs", "self.sync_dir(parent(path))\n", "Ok(())\n"),
     ("quarantine: its name", "log/quarantine.rs", "storage.sync_dir(\"\")?;", ""),
@@ -112,7 +119,7 @@ def main() -> int:
 def run(copy: pathlib.Path) -> str | None:
     """What the suite says against the changed source; None if it is content."""
     environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, "HIGHWATER_CRASH_HISTORIES": HISTORIES}
-    for test in ["two_faults", "no_history", "every_operation"]:
+    for test in ["two_faults", "no_history", "every_operation", "compaction"]:
         command = ["cargo", "test", "-q", "-p", "log-core", "--test", "crash", test]
         result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
         output = result.stdout + result.stderr

@@ -117,7 +117,30 @@ const ROWS: &[Row] = &[
     ("listeners", ConfigType::String, "Setting listen: where clients are accepted.", |config| {
         format!("PLAINTEXT://{}", config.listen)
     }),
-    ("log.cleanup.policy", ConfigType::List, "Old segments are deleted.", |_| "delete".to_owned()),
+    (
+        "log.cleaner.backoff.ms",
+        ConfigType::Long,
+        "Setting compaction_interval_ms: between two looks at what is to be compacted.",
+        |config| config.compaction_interval_ms.to_string(),
+    ),
+    (
+        "log.cleaner.dedupe.buffer.size",
+        ConfigType::Long,
+        "Setting compaction_buffer_bytes: memory for the keys of a log that is compacted.",
+        |config| config.compaction_buffer_bytes.to_string(),
+    ),
+    (
+        "log.cleaner.io.max.bytes.per.second",
+        ConfigType::Double,
+        "Setting compaction_bytes_per_second_max: what compaction reads and writes a second at most.",
+        |config| config.compaction_bytes_per_second_max.to_string(),
+    ),
+    (
+        "log.cleanup.policy",
+        ConfigType::List,
+        "Old segments are deleted, unless a topic says otherwise.",
+        |_| "delete".to_owned(),
+    ),
     ("log.dirs", ConfigType::String, "Setting data_dir: the directory that holds the log.", |config| {
         config.data_dir.display().to_string()
     }),

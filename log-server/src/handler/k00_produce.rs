@@ -207,6 +207,7 @@ fn validate_options(config: &LogConfig, now_ms: i64) -> ValidateOptions {
         now_ms,
         timestamp_before_max_ms: config.timestamp_before_max_ms,
         timestamp_after_max_ms: config.timestamp_after_max_ms,
+        compacted: config.cleanup.compact,
         target_compression: config.compression_type,
         ..ValidateOptions::default()
     }

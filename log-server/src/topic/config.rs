@@ -4,16 +4,15 @@
 //! deployment tools send whatever Kafka documents. Each of them is one of three:
 //!
 //! - it acts;
-//! - it is accepted, kept, shown and without effect, because what it tunes is replication, compaction or tiering that
-//!   does not exist here (and its documentation says so);
-//! - it is refused with a sentence, because accepting it would promise something that does not happen: compaction,
-//!   remote storage.
+//! - it is accepted, kept, shown and without effect, because what it tunes is replication or tiering that does not
+//!   exist here (and its documentation says so);
+//! - it is refused with a sentence, because accepting it would promise something that does not happen: remote storage.
 //!
 //! Any other name is INVALID_CONFIG. Values are checked when they are set and kept as the strings they came as.
 
 use std::collections::BTreeMap;
 
-use log_core::log::LogConfig;
+use log_core::log::{CleanupPolicy, LogConfig};
 use log_core::record::TimestampType;
 
 use super::config_table::DEFINITIONS;
@@ -55,7 +54,7 @@ pub(super) enum Rule {
     Fraction,
     OneOf(&'static [&'static str]),
     List,
-    /// Only what is without compaction.
+    /// `delete`, `compact`, or both.
     CleanupPolicy,
     /// Only `false`, for the stated reason.
     OnlyFalse(&'static str),
@@ -234,17 +233,24 @@ impl Definition {
                 (!words.contains(&value)).then(|| format!("String must be one of: {}", words.join(", ")))
             }
             Rule::List => None,
-            Rule::CleanupPolicy => value.split(',').map(str::trim).find_map(|policy| match policy {
-                "delete" => None,
-                "compact" => Some(
-                    "compaction is not supported yet, and a topic that is not compacted would lose the last value \
-                     of each key; use cleanup.policy=delete, with retention.ms=-1 to keep everything"
-                        .to_owned(),
-                ),
-                _ => Some("String must be one of: delete".to_owned()),
-            }),
+            Rule::CleanupPolicy => cleanup_policy(value)
+                .is_none()
+                .then(|| "String must be one or both of: compact, delete".to_owned()),
         }
     }
+}
+
+/// A list of `compact` and `delete` that is not empty.
+fn cleanup_policy(value: &str) -> Option<CleanupPolicy> {
+    let mut policy = CleanupPolicy { delete: false, compact: false };
+    for word in value.split(',').map(str::trim) {
+        match word {
+            "delete" => policy.delete = true,
+            "compact" => policy.compact = true,
+            _ => return None,
+        }
+    }
+    Some(policy)
 }
 
 fn bool_reason(value: &str) -> Option<String> {
@@ -287,6 +293,12 @@ pub fn log_config(
         set(&mut config, name, value.trim())
             .ok_or_else(|| definition.invalid(value, "Not a value that the log can be run with"))?;
     }
+    if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
+        let reason =
+            format!("Value must be at most max.compaction.lag.ms ({})", config.max_compaction_lag_ms);
+        let value = config.min_compaction_lag_ms.to_string();
+        return Err(definition("min.compaction.lag.ms")?.invalid(&value, reason));
+    }
     Ok(config)
 }
 
@@ -313,7 +325,15 @@ fn set(config: &mut LogConfig, name: &str, value: &str) -> Option<()> {
                 codec => Some(codec.parse().ok()?),
             };
         }
-        // cleanup.policy has one value; the others do not act.
+        "cleanup.policy" => config.cleanup = cleanup_policy(value)?,
+        "delete.retention.ms" => config.delete_retention_ms = value.parse().ok()?,
+        "min.compaction.lag.ms" => config.min_compaction_lag_ms = value.parse().ok()?,
+        "max.compaction.lag.ms" => config.max_compaction_lag_ms = value.parse().ok()?,
+        "min.cleanable.dirty.ratio" => {
+            let ratio: f64 = value.parse().ok()?;
+            config.min_cleanable_dirty_millionths = (ratio * 1e6).round() as u32;
+        }
+        // The others do not act.
         _ => {}
     }
     Some(())
@@ -352,6 +372,11 @@ mod tests {
             ("max.message.bytes", "2000000"),
             ("message.timestamp.type", "LogAppendTime"),
             ("compression.type", "zstd"),
+            ("cleanup.policy", "compact, delete"),
+            ("delete.retention.ms", "1000"),
+            ("min.compaction.lag.ms", "2000"),
+            ("max.compaction.lag.ms", "3000"),
+            ("min.cleanable.dirty.ratio", "0.25"),
         ];
         let topic = collect(set.map(|(name, value)| (name, Some(value)))).unwrap();
         let config = log_config(&BrokerConfig { segment_ms: 7, ..BrokerConfig::default() }, &topic).unwrap();
@@ -365,6 +390,11 @@ mod tests {
                 max_message_bytes: 2_000_000,
                 timestamp_type: TimestampType::LogAppendTime,
                 compression_type: Some(Compression::Zstd),
+                cleanup: CleanupPolicy::COMPACT_AND_DELETE,
+                delete_retention_ms: 1000,
+                min_compaction_lag_ms: 2000,
+                max_compaction_lag_ms: 3000,
+                min_cleanable_dirty_millionths: 250_000,
                 ..LogConfig::default()
             }
         );
@@ -402,16 +432,26 @@ mod tests {
     }
 
     #[test]
-    fn compaction_is_refused_with_a_way_out() {
-        for policy in ["compact", "compact,delete", "delete, compact"] {
-            let error = check("cleanup.policy", Some(policy)).unwrap_err().to_string();
-            assert!(
-                error.contains("not supported yet") && error.contains("cleanup.policy=delete"),
-                "{error}"
-            );
+    fn a_cleanup_policy_is_one_or_both() {
+        for (policy, parsed) in [
+            ("delete", Some(CleanupPolicy::DELETE)),
+            ("compact", Some(CleanupPolicy::COMPACT)),
+            ("compact,delete", Some(CleanupPolicy::COMPACT_AND_DELETE)),
+            ("delete, compact", Some(CleanupPolicy::COMPACT_AND_DELETE)),
+            ("", None),
+            ("compact,", None),
+            ("burn", None),
+        ] {
+            assert_eq!(cleanup_policy(policy), parsed, "{policy}");
+            assert_eq!(check("cleanup.policy", Some(policy)).is_ok(), parsed.is_some(), "{policy}");
         }
-        assert_eq!(check("cleanup.policy", Some("delete")), Ok(()));
-        assert!(check("cleanup.policy", Some("")).is_err());
+    }
+
+    #[test]
+    fn a_compaction_lag_that_ends_before_it_begins_is_refused() {
+        let lags = [("min.compaction.lag.ms", Some("2000")), ("max.compaction.lag.ms", Some("1999"))];
+        let error = log_config(&BrokerConfig::default(), &collect(lags).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("max.compaction.lag.ms"), "{error}");
     }
 
     #[test]

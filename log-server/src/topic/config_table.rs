@@ -3,7 +3,6 @@
 use super::config::{Default, Definition, Effect, Rule};
 
 const NO_REPLICATION: &str = "Accepted and ignored: there is one replica, so nothing is replicated.";
-const NO_COMPACTION: &str = "Accepted and ignored: it tunes compaction, which is not supported yet.";
 const NO_TIERING: &str = "Accepted and ignored: all data is local.";
 const OWN_SYNC: &str =
     "Accepted and ignored: data is synced as acks=all demands and shown to consumers once it is.";
@@ -35,8 +34,9 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         Rule::CleanupPolicy,
         Default::Fixed("delete"),
         Some("log.cleanup.policy"),
-        "What becomes of old records: delete removes whole segments by retention.ms and retention.bytes. compact is \
-         refused until it is supported.",
+        "What becomes of old records: delete removes whole segments by retention.ms and retention.bytes, compact \
+         removes records whose key has a later one; both may be given, separated by a comma. A compacted topic takes \
+         no record without a key.",
     ),
     ignored(
         "compression.gzip.level",
@@ -66,12 +66,13 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         Some("compression.zstd.level"),
         "Accepted and ignored: the codec's default level is used.",
     ),
-    ignored(
+    acts(
         "delete.retention.ms",
         Rule::Long(0),
-        "86400000",
+        Default::Fixed("86400000"),
         Some("log.cleaner.delete.retention.ms"),
-        NO_COMPACTION,
+        "How long a record without a value outlives the pass of compaction that removed what it deletes, in \
+         milliseconds.",
     ),
     ignored(
         "file.delete.delay.ms",
@@ -99,12 +100,13 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     ignored("leader.replication.throttled.replicas", Rule::List, "", None, NO_REPLICATION),
     ignored("local.retention.bytes", Rule::Long(-2), "-2", Some("log.local.retention.bytes"), NO_TIERING),
     ignored("local.retention.ms", Rule::Long(-2), "-2", Some("log.local.retention.ms"), NO_TIERING),
-    ignored(
+    acts(
         "max.compaction.lag.ms",
         Rule::Long(1),
-        "9223372036854775807",
+        Default::Fixed("9223372036854775807"),
         Some("log.cleaner.max.compaction.lag.ms"),
-        NO_COMPACTION,
+        "How old a record of a compacted topic may become before a pass is due whatever the dirty ratio, in \
+         milliseconds. A segment is closed at this age too.",
     ),
     acts(
         "max.message.bytes",
@@ -134,19 +136,19 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         Some("log.message.timestamp.type"),
         "Whose clock stamps the records: the producer's (CreateTime) or the broker's (LogAppendTime).",
     ),
-    ignored(
+    acts(
         "min.cleanable.dirty.ratio",
         Rule::Fraction,
-        "0.5",
+        Default::Fixed("0.5"),
         Some("log.cleaner.min.cleanable.ratio"),
-        NO_COMPACTION,
+        "The part of a log that must have come since the last pass of compaction for the next one to be due.",
     ),
-    ignored(
+    acts(
         "min.compaction.lag.ms",
         Rule::Long(0),
-        "0",
+        Default::Fixed("0"),
         Some("log.cleaner.min.compaction.lag.ms"),
-        NO_COMPACTION,
+        "How old the newest record of a segment must be before the segment is compacted, in milliseconds.",
     ),
     ignored("min.insync.replicas", Rule::Int(1, i32::MAX), "1", Some("min.insync.replicas"), NO_REPLICATION),
     ignored(

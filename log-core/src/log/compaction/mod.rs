@@ -36,6 +36,8 @@ mod pass;
 mod rules;
 pub(super) mod swap;
 mod take;
+#[cfg(test)]
+mod tests;
 mod transactions;
 mod writer;
 
