@@ -7,6 +7,7 @@ use std::time::Duration;
 use log_core::log::AppendError;
 use log_core::record::{BatchBuilder, Compression, ProducedBatch};
 use log_server::topic::NewTopic;
+use log_server::{Broker, BrokerConfig};
 use support::{PATIENCE, Rig, start_with};
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -34,6 +35,8 @@ async fn rig(topics: &[&str]) -> Rig {
             end = partition.append(&batch(), NOW_MS, true).unwrap().last_offset + 1;
         }
         partition.wait_durable(end).await.unwrap();
+        // What is damaged from here on lies below the checkpoint, and is no torn tail to a restart.
+        partition.log().write_checkpoint().unwrap();
     }
     rig
 }
@@ -93,6 +96,26 @@ async fn damage_is_named_everywhere_and_the_partition_becomes_read_only() {
     let later =
         wait_for(&rig, |status| ended(status).filter(|&later| later > now + 100).map(|_| status.clone()));
     assert_eq!(later.await["holes"].as_array().unwrap().len(), 1);
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_was_damaged_is_read_only_after_a_restart_too() {
+    let Rig { broker, dir } = {
+        let rig = rig(&["orders"]).await;
+        flip(&rig, "topics/orders-0/00000000000000000006.log", 300);
+        wait_for(&rig, |status| status["holes"].get(0).cloned()).await;
+        rig
+    };
+    broker.shutdown().await;
+    // A period that does not end: nothing but what was damaged is read.
+    let mut config = BrokerConfig::for_test(dir.path());
+    config.scrub_period_ms = 1 << 40;
+    config.retention_ms = -1;
+    let rig = Rig { broker: Broker::start(config).await.unwrap(), dir };
+    wait_for(&rig, |status| status["holes"].get(0).cloned()).await;
+    let partition = rig.broker.context().partitions.get("orders", 0).unwrap();
+    assert!(matches!(partition.append(&batch(), NOW_MS, true), Err(AppendError::Corrupt(_))));
     rig.broker.shutdown().await;
 }
 

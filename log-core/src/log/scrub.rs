@@ -90,14 +90,22 @@ impl LogReader {
         watch: &mut dyn FnMut(ScrubEvent) -> ControlFlow<()>,
     ) -> io::Result<ScrubEnd> {
         let Some(segment) = self.still_there(sealed) else { return Ok(ScrubEnd::Gone) };
-        let (file, path) = match segment.open_direct() {
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    && (segment.is_replaced() || self.still_there(sealed).is_none()) =>
-            {
-                return Ok(ScrubEnd::Gone);
+        let path = segment.log_path();
+        let file = match segment.open_direct() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if segment.is_replaced() || self.still_there(sealed).is_none() {
+                    return Ok(ScrubEnd::Gone);
+                }
+                let offsets = sealed.base_offset..sealed.end_offset;
+                let hole =
+                    Hole { file: path, positions: 0..0, offsets, reason: "the file is missing".to_owned() };
+                self.shared.report(hole.clone().into());
+                return Ok(match watch(ScrubEvent::Hole(hole)) {
+                    ControlFlow::Continue(()) => ScrubEnd::Whole,
+                    ControlFlow::Break(()) => ScrubEnd::Stopped,
+                });
             }
-            opened => (opened?, segment.log_path()),
+            opened => opened?,
         };
         let end = segment.sealed_end_if_loaded().unwrap_or(file.len()).min(file.len());
         drop(segment);

@@ -89,6 +89,18 @@ fn rot_beneath_the_page_cache_is_found_and_ends_writing() {
 }
 
 #[test]
+fn a_file_that_somebody_has_removed_is_missed() {
+    let sim = SimStorage::new(1);
+    let log = filled(&sim);
+    let [first, second] = [0, 1].map(|index| log.segments()[index].base_offset);
+    sim.remove_file(&format!("{PARTITION}/{first:020}.log")).expect("there");
+    let (_, found) = scrub(&log.reader());
+    let [ScrubEvent::Hole(hole)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((hole.offsets.clone(), &*hole.reason), (first..second, "the file is missing"));
+    assert!(log.reader().corruption().is_some());
+}
+
+#[test]
 fn every_flipped_bit_is_found_and_none_is_served() {
     let sim = SimStorage::new(1);
     let mut log = filled(&sim);

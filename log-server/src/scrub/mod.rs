@@ -131,6 +131,7 @@ impl Scrubber {
         // Of this thread alone: on Linux each has a priority of its own. Without it things go on as they are.
         let _ = rustix::process::setpriority_process(None, NICE);
         let period = self.limits.period;
+        pass::revisit(self)?;
         loop {
             let rest = self.state.lock().progress.rest(now_ms(), period);
             self.pause(rest)?;

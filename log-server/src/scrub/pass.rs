@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log_core::log::{Hole, ScrubEvent, SealedSegment};
+use log_core::log::{Hole, ScrubEnd, ScrubEvent, SealedSegment};
 
 use super::pace::{self, Pace};
 use super::progress::Place;
@@ -103,22 +103,32 @@ impl<'a> Pass<'a> {
     fn scrub_segment(&mut self, partition: &Partition, segment: &SealedSegment) -> ControlFlow<()> {
         let (topic, index, base) = (partition.topic(), partition.index(), segment.base_offset());
         self.scrubber.with_findings(|findings| findings.retain(topic, index, |of| of != base));
-        let mut ended = ControlFlow::Continue(());
+        let (mut ended, mut damaged) = (ControlFlow::Continue(()), false);
         let scrubbed = partition.reader().scrub(segment, &mut |event| {
             let bytes = match event {
                 ScrubEvent::Sound { bytes } => bytes,
                 ScrubEvent::Flaky(hole) => self.report_flaky(partition, &hole),
                 ScrubEvent::Hole(hole) => {
-                    self.scrubber.with_findings(|findings| findings.add(topic, index, base, &hole));
-                    report_hole(partition, &hole)
+                    damaged = true;
+                    take_hole(self.scrubber, partition, base, &hole)
                 }
             };
             ended = self.wait_after(bytes);
             ended
         });
-        if let Err(error) = scrubbed {
-            self.scrubber.metrics.failures.inc();
-            tracing::warn!(?partition, segment = base, %error, "cannot scrub a segment");
+        match scrubbed {
+            // Read to its end, and sound: a file that was restored, say.
+            Ok(ScrubEnd::Whole | ScrubEnd::Gone) if !damaged => {
+                let same = |place: &Place| {
+                    (&*place.topic, place.partition, place.segment) == (&**topic, index, base)
+                };
+                self.scrubber.state.lock().progress.damaged.retain(|place| !same(place));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.scrubber.metrics.failures.inc();
+                tracing::warn!(?partition, segment = base, %error, "cannot scrub a segment");
+            }
         }
         ended
     }
@@ -176,8 +186,37 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Names a hole in the log. Answers how many bytes it is.
-fn report_hole(partition: &Partition, hole: &Hole) -> u64 {
+/// Reads again what was damaged when the last process read it: it takes a reader, or this, to make a partition
+/// read-only after a restart.
+pub(super) fn revisit(scrubber: &Scrubber) -> ControlFlow<()> {
+    let damaged = scrubber.state.lock().progress.damaged.clone();
+    for place in damaged {
+        let Some(partition) = scrubber.partitions.get(&place.topic, place.partition) else { continue };
+        let sealed = partition.reader().sealed_segments();
+        for segment in sealed.iter().filter(|segment| segment.base_offset() == place.segment) {
+            let scrubbed = partition.reader().scrub(segment, &mut |event| {
+                if let ScrubEvent::Hole(hole) = event {
+                    take_hole(scrubber, &partition, place.segment, &hole);
+                }
+                scrubber.pause(Duration::ZERO)
+            });
+            if let Err(error) = scrubbed {
+                tracing::warn!(?partition, segment = place.segment, %error, "cannot scrub a segment");
+            }
+        }
+        scrubber.pause(Duration::ZERO)?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// Remembers a hole, for the next process too, and names it in the log. Answers how many bytes it is.
+fn take_hole(scrubber: &Scrubber, partition: &Partition, segment: i64, hole: &Hole) -> u64 {
+    scrubber.with_findings(|findings| findings.add(partition.topic(), partition.index(), segment, hole));
+    let place = Place { topic: partition.topic().to_string(), partition: partition.index(), segment };
+    let news = scrubber.state.lock().progress.add_damaged(place);
+    if news {
+        scrubber.save();
+    }
     let bytes = hole.positions.end - hole.positions.start;
     tracing::error!(
         topic = %partition.topic(),

@@ -9,6 +9,8 @@ use log_core::storage::Storage;
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "scrub.json";
+/// Damaged segments that are remembered. More of them are for the next pass to find.
+const DAMAGED_MAX: usize = 1000;
 
 /// A place in the order in which segments are read: by topic, partition and base offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,9 @@ pub(super) struct Progress {
     /// Bytes that the pass has read.
     pub(super) bytes: u64,
     pub(super) last: Option<FinishedPass>,
+    /// Segments that were damaged when they were last read. The next process reads them first, so that their partitions
+    /// are read-only again before anybody writes much.
+    pub(super) damaged: Vec<Place>,
 }
 
 impl Progress {
@@ -86,6 +91,15 @@ impl Progress {
             }
             _ => Duration::ZERO,
         }
+    }
+
+    /// Remembers a damaged segment. Answers whether that was news.
+    pub(super) fn add_damaged(&mut self, place: Place) -> bool {
+        let news = self.damaged.len() < DAMAGED_MAX && !self.damaged.contains(&place);
+        if news {
+            self.damaged.push(place);
+        }
+        news
     }
 
     /// Begins a pass, or goes on with the one that is under way. Answers how long ago it began.
@@ -152,7 +166,7 @@ mod tests {
     #[test]
     fn damage_begins_anew() {
         let sim = SimStorage::new(1);
-        for bytes in [&b""[..], b"{", b"[1]", b"{\"next\": 3}"] {
+        for bytes in [&b""[..], b"{", b"[true]", b"{\"next\": 3}"] {
             sim.write_synced(FILE, bytes).unwrap();
             assert_eq!(Progress::load(&sim), Progress::default());
         }
