@@ -173,9 +173,15 @@ impl CheckpointWrite {
     /// Does what [`run`](CheckpointWrite::run) does for each of `writes`, by one sync of the disk that all of them
     /// are of, and answers in their order.
     pub fn run_together(writes: &[CheckpointWrite], storage: &dyn Storage) -> Vec<io::Result<()>> {
+        // Held until all is written, as `run` holds the one. Whoever closes a log takes no second one.
+        let retired: Vec<_> = writes.iter().map(|write| write.file.retired.lock()).collect();
         let unsynced: Vec<io::Result<Option<u64>>> = writes
             .iter()
-            .map(|write| {
+            .zip(&retired)
+            .map(|(write, retired)| {
+                if **retired {
+                    return Ok(None);
+                }
                 online(&write.health)?;
                 let unsynced = settle(write.unnamed.as_deref())
                     .and_then(|()| write.file.write_unsynced(write.generation, &write.checkpoint));
@@ -183,8 +189,11 @@ impl CheckpointWrite {
             })
             .collect();
         let synced = writes.first().map_or(Ok(()), |first| sync_everything(&first.health, storage));
-        let done = writes.iter().zip(unsynced).map(|(write, sequence)| {
+        let done = writes.iter().zip(unsynced).zip(&retired).map(|((write, sequence), retired)| {
             let sequence = sequence?;
+            if **retired {
+                return Ok(());
+            }
             if let Err(error) = &synced {
                 return Err(io::Error::new(error.kind(), error.to_string()));
             }
