@@ -52,6 +52,8 @@ fuzz_target!(|data: &[u8]| {
         ApiKey::AlterPartitionReassignments => library::<AlterPartitionReassignmentsRequest>(body, version),
         ApiKey::ListPartitionReassignments => library::<ListPartitionReassignmentsRequest>(body, version),
         ApiKey::OffsetDelete => library::<OffsetDeleteRequest>(body, version),
+        ApiKey::DescribeClientQuotas => library::<DescribeClientQuotasRequest>(body, version),
+        ApiKey::AlterClientQuotas => library::<AlterClientQuotasRequest>(body, version),
         ApiKey::DescribeUserScramCredentials => library::<DescribeUserScramCredentialsRequest>(body, version),
         ApiKey::DescribeQuorum => library::<DescribeQuorumRequest>(body, version),
         ApiKey::UpdateFeatures => library::<UpdateFeaturesRequest>(body, version),

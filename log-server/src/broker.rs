@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
 use crate::producer_ids::ProducerIds;
+use crate::quota::Quotas;
 use crate::runtime::GroupRouter;
 use crate::scrub::{ScrubLimits, Scrubber};
 use crate::space::Space;
@@ -191,6 +192,7 @@ impl Broker {
             groups,
             lag_cache: Arc::new(LagCache::default()),
             producer_ids: opened.producer_ids,
+            quotas: Arc::new(opened.quotas),
             fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
             cold_reads: ColdReads::new(config.cold_reads_max, metrics.cold_reads.clone()),
             scrubber: opened.scrubber,
@@ -320,6 +322,7 @@ struct Opened {
     partitions: Arc<Registry>,
     topics: Arc<TopicManager>,
     producer_ids: ProducerIds,
+    quotas: Quotas,
     scrubber: Arc<Scrubber>,
     compactor: Arc<Compactor>,
     flusher: Arc<Flusher>,
@@ -377,6 +380,8 @@ impl Opening {
             partitions_max,
         )?;
         let producer_ids = ProducerIds::open(storage.clone()).map_err(data_dir)?;
+        let window = Duration::from_millis(self.config.quota_window_ms);
+        let quotas = Quotas::open(storage.clone(), window, self.metrics.clone()).map_err(data_dir)?;
         let limits = ScrubLimits {
             period: Duration::from_millis(self.config.scrub_period_ms),
             bytes_per_second_max: self.config.scrub_bytes_per_second_max,
@@ -399,6 +404,7 @@ impl Opening {
             partitions,
             topics: Arc::new(topics),
             producer_ids,
+            quotas,
             scrubber,
             compactor,
             flusher,

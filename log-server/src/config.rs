@@ -148,6 +148,10 @@ settings! {
     /// Incremental fetch sessions kept at a time [default: 1000]
     fetch_sessions_max: usize = 1_000;
 
+    /// Milliseconds that a client's byte rate is averaged over to hold it to its quota: after as long a silence it may
+    /// send that much at once [default: 10000]
+    quota_window_ms: u64 = 10 * SECOND_MS;
+
     /// Partitions of the internal topic that holds committed offsets; fixed once it exists [default: 8]
     group_partitions: i32 = 8;
     /// The shortest session timeout a group's member may ask for, in milliseconds [default: 6000]
@@ -313,6 +317,9 @@ impl BrokerConfig {
         }
         if self.flush_threads == 0 {
             return refuse("flush_threads", 0, "without a thread that syncs, nothing becomes durable");
+        }
+        if self.quota_window_ms == 0 {
+            return refuse("quota_window_ms", 0, "a rate is averaged over some time");
         }
         if self.group_session_timeout_min_ms > self.group_session_timeout_max_ms {
             return refuse(

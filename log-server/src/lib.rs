@@ -43,6 +43,8 @@ pub mod pressure;
 #[cfg(feature = "broker")]
 pub mod producer_ids;
 #[cfg(feature = "broker")]
+pub mod quota;
+#[cfg(feature = "broker")]
 pub mod runtime;
 #[cfg(feature = "broker")]
 pub mod scrub;

@@ -1,6 +1,8 @@
 //! What the broker counts. Every number has one place that changes it; `/metrics` encodes the registry.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use log_core::wire::ApiKey;
@@ -24,6 +26,17 @@ const LATENCY_BUCKETS: [f64; 18] = {
     buckets
 };
 
+/// Client ids that have a series of their own. Clients choose their ids, so their number has to be bounded here.
+const THROTTLED_CLIENTS_MAX: usize = 1000;
+
+/// The label that all others share.
+const OTHER_CLIENTS: &str = "(others)";
+
+/// A label's value as it stands between quotes: clients choose what goes into some of them.
+pub fn escaped(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 /// The broker's metrics. Other rooms add theirs through [`Metrics::register`].
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -31,6 +44,9 @@ pub struct Metrics {
     apis: Vec<Option<ApiMetrics>>,
     errors: Family<ErrorLabels, Counter>,
     closed: Family<CloseLabels, Counter>,
+    throttled: Family<ThrottleLabels, Counter<f64, AtomicU64>>,
+    /// The client ids that have a series in `throttled`, up to [`THROTTLED_CLIENTS_MAX`]. Locked for a look-up.
+    throttled_clients: Mutex<HashSet<Box<str>>>,
     /// Connections open now.
     pub connections: Gauge,
     /// Connections accepted so far.
@@ -108,6 +124,12 @@ struct CloseLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ThrottleLabels {
+    quota: &'static str,
+    client_id: String,
+}
+
 impl Metrics {
     /// A registry with every metric at zero.
     pub fn new() -> Self {
@@ -138,6 +160,12 @@ impl Metrics {
             apis,
             errors: register!("errors", "Kafka errors answered", Family::default()),
             closed: register!("connections_closed", "Connections that the broker closed", Family::default()),
+            throttled: register!(
+                "throttle_seconds",
+                "Time that clients were held up because of a quota",
+                Family::default()
+            ),
+            throttled_clients: Mutex::default(),
             connections: register!("connections", "Open connections", Gauge::default()),
             connections_accepted: register!(
                 "connections_accepted",
@@ -223,6 +251,18 @@ impl Metrics {
     /// Counts a connection that the broker closed, by a reason out of a bounded set.
     pub fn connection_closed(&self, reason: &'static str) {
         self.closed.get_or_create(&CloseLabels { reason }).inc();
+    }
+
+    /// Counts the time that a client is held up for because of a quota.
+    pub fn throttled(&self, quota: &'static str, client_id: &str, time: Duration) {
+        let mut clients = self.throttled_clients.lock();
+        let own = clients.contains(client_id) || clients.len() < THROTTLED_CLIENTS_MAX;
+        if own {
+            clients.insert(client_id.into());
+        }
+        drop(clients);
+        let client_id = if own { escaped(client_id) } else { OTHER_CLIENTS.to_owned() };
+        self.throttled.get_or_create(&ThrottleLabels { quota, client_id }).inc_by(time.as_secs_f64());
     }
 
     /// All metrics in the OpenMetrics text format.

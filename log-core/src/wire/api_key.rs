@@ -154,6 +154,10 @@ apis! {
     ListPartitionReassignments = 46, 0..=0, flexible 0;
     /// Delete a group's offsets for some partitions.
     OffsetDelete = 47, 0..=0, flexible NEVER;
+    /// Quotas of clients.
+    DescribeClientQuotas = 48, 0..=1, flexible 1;
+    /// Set and remove quotas of clients.
+    AlterClientQuotas = 49, 0..=1, flexible 1;
     /// Passwords of users, of whom there are none.
     DescribeUserScramCredentials = 50, 0..=0, flexible 0;
     /// Who votes on the cluster's metadata.

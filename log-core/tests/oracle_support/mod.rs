@@ -50,6 +50,8 @@ macro_rules! for_each_control_api {
             DescribeUserScramCredentialsRequest,
             DescribeUserScramCredentialsResponse
         );
+        $visit!(DescribeClientQuotas, DescribeClientQuotasRequest, DescribeClientQuotasResponse);
+        $visit!(AlterClientQuotas, AlterClientQuotasRequest, AlterClientQuotasResponse);
         $visit!(DescribeQuorum, DescribeQuorumRequest, DescribeQuorumResponse);
         $visit!(UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse);
         $visit!(DescribeCluster, DescribeClusterRequest, DescribeClusterResponse);

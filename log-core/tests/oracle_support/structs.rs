@@ -378,3 +378,24 @@ random_structs! { consumer_group_describe_response:
     Assignment { topic_partitions, unknown_tagged_fields }
     TopicPartitions { topic_id, topic_name, partitions, unknown_tagged_fields }
 }
+random_structs! { describe_client_quotas_request:
+    DescribeClientQuotasRequest { components, strict, unknown_tagged_fields }
+    ComponentData { entity_type, match_type, _match, unknown_tagged_fields }
+}
+random_structs! { describe_client_quotas_response:
+    DescribeClientQuotasResponse { throttle_time_ms, error_code, error_message, entries, unknown_tagged_fields }
+    EntityData { entity_type, entity_name, unknown_tagged_fields }
+    EntryData { entity, values, unknown_tagged_fields }
+    ValueData { key, value, unknown_tagged_fields }
+}
+random_structs! { alter_client_quotas_request:
+    AlterClientQuotasRequest { entries, validate_only, unknown_tagged_fields }
+    EntityData { entity_type, entity_name, unknown_tagged_fields }
+    EntryData { entity, ops, unknown_tagged_fields }
+    OpData { key, value, remove, unknown_tagged_fields }
+}
+random_structs! { alter_client_quotas_response:
+    AlterClientQuotasResponse { throttle_time_ms, entries, unknown_tagged_fields }
+    EntityData { entity_type, entity_name, unknown_tagged_fields }
+    EntryData { error_code, error_message, entity, unknown_tagged_fields }
+}

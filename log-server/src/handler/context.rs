@@ -10,6 +10,7 @@ use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::partition::{ColdReads, FetchSessions, Registry};
 use crate::producer_ids::ProducerIds;
+use crate::quota::Quotas;
 use crate::runtime::GroupRouter;
 use crate::scrub::Scrubber;
 use crate::space::Space;
@@ -41,6 +42,8 @@ pub struct Context {
     pub lag_cache: Arc<LagCache>,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
+    /// What clients may produce and fetch, and have.
+    pub quotas: Arc<Quotas>,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// Where reads go that have to wait for the disk.

@@ -10,6 +10,8 @@
 //!   order of the requests on a connection: idempotent producers with several requests in flight rely on that.
 //! - INVALID_RECORD and INVALID_TIMESTAMP name the records at fault (version 8 and later).
 //! - No transactions yet: a transactional batch is INVALID_TXN_STATE.
+//! - What a client sends beyond its quota is taken, and the client held up for it: the answer has the time, and the
+//!   connection is not read for as long (KIP-219).
 //! - Less free space than the hard limit: KAFKA_STORAGE_ERROR, which clients retry.
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use log_core::wire::{ErrorCode, ProduceRequest, ProduceResponse, TopicRef};
 
 use super::{Context, Refusal, Reply, Request};
 use crate::partition::{Partition, Turn};
+use crate::quota::Direction;
 use crate::topic::name;
 
 /// The first version whose records are in format v2.
@@ -56,12 +59,15 @@ enum Sync<'a> {
 /// A body that is not a Produce request, and any failure with acks=0.
 pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Reply, Refusal> {
     let body = std::mem::take(&mut request.body);
+    let body_bytes = body.len() as u64;
     let message = ProduceRequest::decode(body, request.version()).map_err(Refusal::new)?;
     let acks = message.acks;
     let timeout = Duration::from_millis(message.timeout_ms.max(0) as u64);
     let mut undurable = Vec::new();
     let mut turn = None;
-    let response = append_all(context, &request, message, &mut undurable, &mut turn);
+    let mut response = append_all(context, &request, message, &mut undurable, &mut turn);
+    let hold = context.quotas.spend(Direction::Produce, request.client_id(), body_bytes);
+    response.throttle_time_ms = request.hold_up(hold);
     for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
         if partition.error_code != 0 {
             let error = ErrorCode::from_code(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);

@@ -10,6 +10,8 @@
 //! - Leader epochs (KIP-320, version 9 and later): older than ours FENCED_LEADER_EPOCH, newer UNKNOWN_LEADER_EPOCH.
 //! - zstd to a version before 10: UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
 //! - Topics by id from version 13 on; an unknown id is UNKNOWN_TOPIC_ID.
+//! - A client that is over its quota gets an empty answer with the time to wait, and its connection is not read for
+//!   as long (KIP-219). No answer is larger than what the quota's window holds, the first batch excepted.
 //! - Records leave as slices of the log's memory map, checked against their checksums by every read. What is not in
 //!   memory is brought in by a blocking thread ([`crate::partition::ColdReads`]), for the whole fetch.
 
@@ -27,6 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Context, Refusal, Reply, Request, leader_epoch_error};
 use crate::partition::{Partition, SessionError, SessionFetch, SessionPartition};
+use crate::quota::Direction;
 
 /// The first version whose clients know zstd.
 const ZSTD_SINCE: i16 = 10;
@@ -52,11 +55,15 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
             return encode(&request, &FetchResponse::error(code.code())).map(Reply::Ready);
         }
     };
+    let mut max_bytes = (message.max_bytes.max(0) as usize).min(context.config.fetch_bytes_max as usize);
+    if let Some(window) = context.quotas.window_bytes(Direction::Fetch, request.client_id()) {
+        max_bytes = max_bytes.min(window);
+    }
     let fetch = Fetch {
         version: request.version(),
         isolation,
-        min_bytes: message.min_bytes.max(0) as usize,
-        max_bytes: (message.max_bytes.max(0) as usize).min(context.config.fetch_bytes_max as usize),
+        min_bytes: (message.min_bytes.max(0) as usize).min(max_bytes),
+        max_bytes,
         session,
     };
     let wait = Duration::from_millis(message.max_wait_ms.max(0) as u64);
@@ -270,6 +277,12 @@ fn has_zstd(records: &Bytes) -> bool {
 }
 
 fn answer(context: &Context, request: &Request, fetch: Fetch, read: Read) -> Result<super::Frame, Refusal> {
+    let spent = context.quotas.try_spend(Direction::Fetch, request.client_id(), read.bytes as u64);
+    if let Err(hold) = spent {
+        let session_id = context.fetch_sessions.abandon(fetch.session);
+        let throttle_time_ms = request.hold_up(hold);
+        return encode(request, &FetchResponse { session_id, throttle_time_ms, ..FetchResponse::default() });
+    }
     context.metrics.fetched_bytes.inc_by(read.bytes as u64);
     let (session_id, partitions) = fetch.session.finish(read.answers);
     let mut response = FetchResponse { session_id, ..FetchResponse::default() };

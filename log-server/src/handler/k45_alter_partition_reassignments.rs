@@ -26,8 +26,10 @@ pub async fn handle(
     let mut responses = Vec::with_capacity(message.topics.len());
     for topic in message.topics {
         let partitions = topic.partitions.iter().map(|wanted| {
-            let mut response =
-                message!(ReassignablePartitionResponse { partition_index: wanted.partition_index });
+            let mut response = message!(ReassignablePartitionResponse {
+                partition_index: wanted.partition_index,
+                error_message: None,
+            });
             if let Err(failure) = reassign(context, &topic.name, wanted) {
                 failure.count(context, request);
                 response.error_code = failure.code();
@@ -38,7 +40,7 @@ pub async fn handle(
         let partitions = partitions.collect();
         responses.push(message!(ReassignableTopicResponse { name: topic.name, partitions }));
     }
-    let mut response = message!(AlterPartitionReassignmentsResponse { responses });
+    let mut response = message!(AlterPartitionReassignmentsResponse { responses, error_message: None });
     if request.version() >= 1 {
         response.allow_replication_factor_change = message.allow_replication_factor_change;
     }

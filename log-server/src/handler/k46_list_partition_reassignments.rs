@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use log_core::wire::message;
 use log_core::wire::messages::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 
 use super::{Context, Request};
@@ -13,5 +14,5 @@ pub async fn handle(
     _request: &Request,
     _message: ListPartitionReassignmentsRequest,
 ) -> ListPartitionReassignmentsResponse {
-    ListPartitionReassignmentsResponse::default()
+    message!(ListPartitionReassignmentsResponse { error_message: None })
 }

@@ -40,5 +40,5 @@ pub async fn handle(
             error_message: failure.message(),
         })
     });
-    message!(DescribeUserScramCredentialsResponse { results: results.collect() })
+    message!(DescribeUserScramCredentialsResponse { results: results.collect(), error_message: None })
 }

@@ -21,9 +21,10 @@ pub async fn handle(
     request: &Request,
     message: UpdateFeaturesRequest,
 ) -> UpdateFeaturesResponse {
-    let mut response = UpdateFeaturesResponse::default();
+    let mut response = message!(UpdateFeaturesResponse { error_message: None });
     for update in message.feature_updates {
-        let mut result = message!(UpdatableFeatureResult { feature: update.feature.clone() });
+        let mut result =
+            message!(UpdatableFeatureResult { feature: update.feature.clone(), error_message: None });
         if let Err(failure) = check(&update) {
             failure.count(context, request);
             if request.version() >= 2 {

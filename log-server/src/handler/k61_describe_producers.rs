@@ -32,7 +32,7 @@ pub async fn handle(
 }
 
 fn describe(context: &Context, request: &Request, topic: &str, partition_index: i32) -> PartitionResponse {
-    let mut response = message!(PartitionResponse { partition_index });
+    let mut response = message!(PartitionResponse { partition_index, error_message: None });
     match context.partitions.get(topic, partition_index) {
         Some(partition) => {
             response.active_producers =

@@ -18,6 +18,8 @@ mod config_resource;
 mod context;
 mod failure;
 mod features;
+mod mute;
+mod quota_entity;
 mod request;
 
 mod group_errors;
@@ -54,6 +56,8 @@ mod k44_incremental_alter_configs;
 mod k45_alter_partition_reassignments;
 mod k46_list_partition_reassignments;
 mod k47_offset_delete;
+mod k48_describe_client_quotas;
+mod k49_alter_client_quotas;
 mod k50_describe_user_scram_credentials;
 mod k55_describe_quorum;
 mod k57_update_features;
@@ -67,6 +71,7 @@ pub(crate) use k18_api_versions::unsupported_version;
 
 pub use context::Context;
 pub use failure::ApiFailure;
+pub use mute::Mute;
 pub use request::{ConnectionInfo, Frame, PendingFrame, Refusal, Reply, Request};
 
 use std::sync::Arc;
@@ -144,6 +149,8 @@ dispatch_table! {
     now AlterPartitionReassignments => k45_alter_partition_reassignments;
     now ListPartitionReassignments => k46_list_partition_reassignments;
     now OffsetDelete => k47_offset_delete;
+    now DescribeClientQuotas => k48_describe_client_quotas;
+    now AlterClientQuotas => k49_alter_client_quotas;
     now DescribeUserScramCredentials => k50_describe_user_scram_credentials;
     now DescribeQuorum => k55_describe_quorum;
     now UpdateFeatures => k57_update_features;

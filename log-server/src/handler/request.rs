@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use log_core::wire::{self, ApiKey, KafkaDecode, KafkaEncode, RequestHeader, ResponseHeader};
 
+use super::Mute;
 use crate::partition::Turn;
 
 /// A whole response, length and header included, as the parts to be sent one behind the other. Records among them
@@ -25,6 +26,8 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// Name and version of the client's software, once ApiVersions v3 or later has told them.
     pub software: OnceLock<(String, String)>,
+    /// Until when it is not read, because its client is over a quota.
+    pub mute: Mute,
 }
 
 /// A request whose header is read and whose API and version are served.
@@ -59,6 +62,17 @@ impl Request {
     /// A refusal that says what is wrong with the bytes. As in Kafka it costs the connection.
     pub fn decode<M: KafkaDecode>(&self) -> Result<M, Refusal> {
         wire::decode_request(self.body.clone(), self.version()).map_err(Refusal::new)
+    }
+
+    /// Has the connection not read for `time`, because its client is over a quota. Returns what the answer says of
+    /// it, in milliseconds.
+    pub fn hold_up(&self, time: Duration) -> i32 {
+        if time.is_zero() {
+            return 0;
+        }
+        self.connection.mute.impose(time);
+        // Rounded up: a client that comes back early would be held up again.
+        i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
     }
 
     /// Puts length and header in front of an encoded body.

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::handler::Context;
 use crate::lag::{self, GroupLag, PartitionLag};
+use crate::metrics::escaped;
 use crate::partition::Registry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -103,11 +104,6 @@ fn family(
             ));
         }
     }
-}
-
-/// A label's value between quotes: group ids are any text.
-fn escaped(label: &str) -> String {
-    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]

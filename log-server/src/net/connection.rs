@@ -94,6 +94,10 @@ async fn read_requests(
     loop {
         // A place in the queue first: a request is only read when its answer has somewhere to go.
         let Ok(place) = queue.reserve().await else { return End::Quiet };
+        // A client that is over its quota is left to wait, with what it sends in the system's buffers.
+        if muted(info, context).await {
+            return End::Quiet;
+        }
         let idle = || queue.capacity() + 1 == queue.max_capacity();
         let received = tokio::select! {
             biased;
@@ -106,6 +110,10 @@ async fn read_requests(
             Err(ReceiveError::Idle) => return End::Idle,
             Err(error) => return End::Receive(error),
         };
+        // An answer that came in between may have told the client to wait.
+        if muted(info, context).await {
+            return End::Quiet;
+        }
         context.metrics.received_bytes.inc_by(frame.len() as u64 + 4);
         let received_at = Instant::now();
         let (header, body) = match RequestHeader::decode(frame) {
@@ -140,6 +148,15 @@ async fn read_requests(
                 }
             }
         }
+    }
+}
+
+/// Waits until the connection may be read. Whether the broker began to stop instead.
+async fn muted(info: &ConnectionInfo, context: &Context) -> bool {
+    tokio::select! {
+        biased;
+        () = info.mute.over() => false,
+        () = context.shutdown.cancelled() => true,
     }
 }
 

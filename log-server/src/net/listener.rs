@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
-use crate::handler::{ConnectionInfo, Context};
+use crate::handler::{ConnectionInfo, Context, Mute};
 
 /// Connections that the system holds for us until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -98,6 +98,7 @@ fn admit(
         id: shared.next_id.fetch_add(1, Ordering::Relaxed),
         peer,
         software: OnceLock::new(),
+        mute: Mute::default(),
     });
     let budget = shared.request_bytes.clone();
     let context = context.clone();

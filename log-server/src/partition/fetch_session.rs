@@ -164,6 +164,16 @@ impl FetchSessions {
         SessionFetch { session_id: id, incremental: false, session: Some(session), partitions }
     }
 
+    /// Gives up a fetch whose answer has to be empty, and returns the session's id for it: 0 after a full fetch, whose
+    /// client begins anew. An incremental session goes on as if nothing had been read.
+    pub fn abandon(&self, fetch: SessionFetch) -> i32 {
+        if !fetch.incremental && fetch.session_id != 0 {
+            self.remove(fetch.session_id);
+            return 0;
+        }
+        fetch.session_id
+    }
+
     fn find(&self, id: i32) -> Option<Arc<Mutex<Session>>> {
         let mut cache = self.cache.lock();
         let cached = cache.get_mut(&id)?;

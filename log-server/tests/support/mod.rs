@@ -11,7 +11,7 @@ use log_core::wire::{
     ApiKey, KafkaDecode, KafkaRequest, RequestHeader, RequestResponsePair, ResponseHeader, decode_response,
     encode_request,
 };
-use log_server::handler::{self, ConnectionInfo, Reply, Request};
+use log_server::handler::{self, ConnectionInfo, Mute, Reply, Request};
 use log_server::{Broker, BrokerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -139,6 +139,7 @@ pub async fn dispatch(rig: &Rig, api: ApiKey, version: i16, body: Vec<Bytes>) ->
             id: 0,
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             software: OnceLock::new(),
+            mute: Mute::default(),
         }),
         received_at: Instant::now(),
     };

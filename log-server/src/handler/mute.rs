@@ -1,0 +1,54 @@
+//! Until when a connection is not read: how a client is held to its quota (KIP-219).
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// A connection's silence. Handlers impose it, the connection's reader keeps it.
+#[derive(Debug, Default)]
+pub struct Mute {
+    /// The end of it. Locked for a look or a change, never across an await.
+    until: Mutex<Option<Instant>>,
+}
+
+impl Mute {
+    /// Has the connection not read for `time` from now on, or for longer if it already is to.
+    pub fn impose(&self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut until = self.until.lock();
+        *until = Some(until.map_or(end, |before| before.max(end)));
+    }
+
+    /// Returns when the connection may be read.
+    pub async fn over(&self) {
+        loop {
+            let Some(until) = *self.until.lock() else { return };
+            if until <= Instant::now() {
+                let mut now = self.until.lock();
+                // It may have been prolonged in between.
+                if *now == Some(until) {
+                    *now = None;
+                }
+                continue;
+            }
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_longest_of_several_counts() {
+        let mute = Mute::default();
+        mute.over().await;
+        let start = Instant::now();
+        mute.impose(Duration::from_millis(40));
+        mute.impose(Duration::from_millis(1));
+        mute.over().await;
+        assert!(start.elapsed() >= Duration::from_millis(40));
+        mute.over().await;
+    }
+}
