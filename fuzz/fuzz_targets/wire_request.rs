@@ -61,6 +61,9 @@ fuzz_target!(|data: &[u8]| {
         ApiKey::DescribeProducers => library::<DescribeProducersRequest>(body, version),
         ApiKey::ConsumerGroupHeartbeat => library::<ConsumerGroupHeartbeatRequest>(body, version),
         ApiKey::ConsumerGroupDescribe => library::<ConsumerGroupDescribeRequest>(body, version),
+        ApiKey::GetTelemetrySubscriptions => library::<GetTelemetrySubscriptionsRequest>(body, version),
+        ApiKey::PushTelemetry => library::<PushTelemetryRequest>(body, version),
+        ApiKey::ListConfigResources => library::<ListConfigResourcesRequest>(body, version),
         ApiKey::DescribeTopicPartitions => library::<DescribeTopicPartitionsRequest>(body, version),
     }
 });

@@ -31,6 +31,7 @@ use crate::quota::Quotas;
 use crate::runtime::GroupRouter;
 use crate::scrub::{ScrubLimits, Scrubber};
 use crate::space::Space;
+use crate::telemetry;
 use crate::topic::{Catalog, CatalogError, DISK_THREADS, TopicManager};
 
 /// A running broker. Any number of them live in one process, each in its own directory.
@@ -193,6 +194,13 @@ impl Broker {
             lag_cache: Arc::new(LagCache::default()),
             producer_ids: opened.producer_ids,
             quotas: Arc::new(opened.quotas),
+            telemetry: telemetry::Clients::new(
+                telemetry::Subscription::new(
+                    &config.telemetry_metrics,
+                    Duration::from_millis(config.telemetry_push_interval_ms),
+                ),
+                config.telemetry_clients_max,
+            ),
             fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
             cold_reads: ColdReads::new(config.cold_reads_max, metrics.cold_reads.clone()),
             scrubber: opened.scrubber,

@@ -152,6 +152,14 @@ settings! {
     /// send that much at once [default: 10000]
     quota_window_ms: u64 = 10 * SECOND_MS;
 
+    /// Metrics that clients are asked to push: prefixes of their names, separated by commas; "*" for all, "" for none
+    /// [default: *]
+    telemetry_metrics: String = "*".to_owned();
+    /// Milliseconds between two pushes of a client [default: 60000]
+    telemetry_push_interval_ms: u64 = MINUTE_MS;
+    /// Clients whose pushed metrics are kept at a time [default: 1000]
+    telemetry_clients_max: usize = 1_000;
+
     /// Partitions of the internal topic that holds committed offsets; fixed once it exists [default: 8]
     group_partitions: i32 = 8;
     /// The shortest session timeout a group's member may ask for, in milliseconds [default: 6000]
@@ -317,6 +325,13 @@ impl BrokerConfig {
         }
         if self.flush_threads == 0 {
             return refuse("flush_threads", 0, "without a thread that syncs, nothing becomes durable");
+        }
+        if !(1..=i32::MAX as u64).contains(&self.telemetry_push_interval_ms) {
+            return refuse(
+                "telemetry_push_interval_ms",
+                self.telemetry_push_interval_ms,
+                "the protocol has room for 1 to 2147483647",
+            );
         }
         if self.quota_window_ms == 0 {
             return refuse("quota_window_ms", 0, "a rate is averaged over some time");

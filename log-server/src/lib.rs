@@ -51,6 +51,8 @@ pub mod scrub;
 #[cfg(feature = "broker")]
 pub mod space;
 #[cfg(feature = "broker")]
+pub mod telemetry;
+#[cfg(feature = "broker")]
 pub mod topic;
 
 #[cfg(feature = "broker")]

@@ -172,6 +172,12 @@ apis! {
     ConsumerGroupHeartbeat = 68, 0..=1, flexible 0;
     /// Members and state of consumer groups (KIP-848).
     ConsumerGroupDescribe = 69, 0..=1, flexible 0;
+    /// Which metrics a client is to push.
+    GetTelemetrySubscriptions = 71, 0..=0, flexible 0;
+    /// A client's metrics.
+    PushTelemetry = 72, 0..=0, flexible 0;
+    /// What has a configuration.
+    ListConfigResources = 74, 0..=1, flexible 0;
     /// Partitions of topics, a page at a time.
     DescribeTopicPartitions = 75, 0..=0, flexible 0;
 }

@@ -58,6 +58,13 @@ macro_rules! for_each_control_api {
         $visit!(DescribeProducers, DescribeProducersRequest, DescribeProducersResponse);
         $visit!(ConsumerGroupHeartbeat, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse);
         $visit!(ConsumerGroupDescribe, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse);
+        $visit!(
+            GetTelemetrySubscriptions,
+            GetTelemetrySubscriptionsRequest,
+            GetTelemetrySubscriptionsResponse
+        );
+        $visit!(PushTelemetry, PushTelemetryRequest, PushTelemetryResponse);
+        $visit!(ListConfigResources, ListConfigResourcesRequest, ListConfigResourcesResponse);
         $visit!(DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse);
     };
 }

@@ -399,3 +399,22 @@ random_structs! { alter_client_quotas_response:
     EntityData { entity_type, entity_name, unknown_tagged_fields }
     EntryData { error_code, error_message, entity, unknown_tagged_fields }
 }
+random_structs! { get_telemetry_subscriptions_request:
+    GetTelemetrySubscriptionsRequest { client_instance_id, unknown_tagged_fields }
+}
+random_structs! { get_telemetry_subscriptions_response:
+    GetTelemetrySubscriptionsResponse { throttle_time_ms, error_code, client_instance_id, subscription_id, accepted_compression_types, push_interval_ms, telemetry_max_bytes, delta_temporality, requested_metrics, unknown_tagged_fields }
+}
+random_structs! { push_telemetry_request:
+    PushTelemetryRequest { client_instance_id, subscription_id, terminating, compression_type, metrics, unknown_tagged_fields }
+}
+random_structs! { push_telemetry_response:
+    PushTelemetryResponse { throttle_time_ms, error_code, unknown_tagged_fields }
+}
+random_structs! { list_config_resources_request:
+    ListConfigResourcesRequest { resource_types, unknown_tagged_fields }
+}
+random_structs! { list_config_resources_response:
+    ListConfigResourcesResponse { throttle_time_ms, error_code, config_resources, unknown_tagged_fields }
+    ConfigResource { resource_name, resource_type, unknown_tagged_fields }
+}

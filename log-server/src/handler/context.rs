@@ -14,6 +14,7 @@ use crate::quota::Quotas;
 use crate::runtime::GroupRouter;
 use crate::scrub::Scrubber;
 use crate::space::Space;
+use crate::telemetry::Clients;
 use crate::topic::{Catalog, TopicManager};
 
 /// The broker as its handlers see it. Built once by [`Broker`](crate::Broker), shared by every connection.
@@ -44,6 +45,8 @@ pub struct Context {
     pub producer_ids: ProducerIds,
     /// What clients may produce and fetch, and have.
     pub quotas: Arc<Quotas>,
+    /// Clients that push their metrics, and what they pushed.
+    pub telemetry: Clients,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// Where reads go that have to wait for the disk.

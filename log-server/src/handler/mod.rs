@@ -65,6 +65,9 @@ mod k60_describe_cluster;
 mod k61_describe_producers;
 mod k68_consumer_group_heartbeat;
 mod k69_consumer_group_describe;
+mod k71_get_telemetry_subscriptions;
+mod k72_push_telemetry;
+mod k74_list_config_resources;
 mod k75_describe_topic_partitions;
 
 pub(crate) use k18_api_versions::unsupported_version;
@@ -158,6 +161,9 @@ dispatch_table! {
     now DescribeProducers => k61_describe_producers;
     later ConsumerGroupHeartbeat => k68_consumer_group_heartbeat;
     now ConsumerGroupDescribe => k69_consumer_group_describe;
+    now GetTelemetrySubscriptions => k71_get_telemetry_subscriptions;
+    now PushTelemetry => k72_push_telemetry;
+    now ListConfigResources => k74_list_config_resources;
     now DescribeTopicPartitions => k75_describe_topic_partitions;
 }
 

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -13,6 +14,7 @@ use crate::handler::Context;
 use crate::lag::{self, GroupLag, PartitionLag};
 use crate::metrics::escaped;
 use crate::partition::Registry;
+use crate::telemetry::append_metrics;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -27,6 +29,10 @@ pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
         // The other metrics are needed most when something is wrong.
         Err(error) => tracing::debug!(%error, "metrics without lag"),
     }
+    context.telemetry.expire(Instant::now());
+    reopen(&mut text);
+    append_metrics(&mut text, &context.telemetry);
+    text.push_str(END);
     ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 

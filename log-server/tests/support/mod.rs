@@ -98,6 +98,16 @@ impl Socket {
         decode_response(self.receive_body(api, version, id).await, version).unwrap()
     }
 
+    /// Sends bytes and nothing more, and returns when the broker has closed the connection, whatever it answers.
+    pub async fn send_last(mut self, bytes: &[u8]) {
+        // The broker may have closed already, over the first of the bytes.
+        let _ = self.stream.write_all(bytes).await;
+        let _ = self.stream.shutdown().await;
+        let mut answer = Vec::new();
+        let closed = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut answer)).await;
+        assert!(closed.is_ok(), "the broker keeps a connection that the client has ended");
+    }
+
     /// Asserts that the broker closes the connection without sending anything more.
     pub async fn expect_closed(&mut self) {
         let mut byte = [0; 1];
