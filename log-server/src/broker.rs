@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::compactor::{CompactionLimits, Compactor};
 use crate::config::{BrokerConfig, ConfigError, WriteMode};
+use crate::dynamic::DynamicConfig;
 use crate::handler::Context;
 use crate::housekeeping::Housekeeping;
 use crate::http::HttpListener;
@@ -194,6 +195,7 @@ impl Broker {
             lag_cache: Arc::new(LagCache::default()),
             producer_ids: opened.producer_ids,
             quotas: Arc::new(opened.quotas),
+            dynamic: opened.dynamic,
             telemetry: telemetry::Clients::new(
                 telemetry::Subscription::new(
                     &config.telemetry_metrics,
@@ -331,6 +333,7 @@ struct Opened {
     topics: Arc<TopicManager>,
     producer_ids: ProducerIds,
     quotas: Quotas,
+    dynamic: Arc<DynamicConfig>,
     scrubber: Arc<Scrubber>,
     compactor: Arc<Compactor>,
     flusher: Arc<Flusher>,
@@ -379,8 +382,10 @@ impl Opening {
         .map_err(StartError::Threads)?;
         let partitions = Arc::new(Registry::default());
         let threads = StopUnlessOpened(Some((&flusher, &checkpointer)));
+        let dynamic = DynamicConfig::open(storage.clone(), self.config.clone()).map_err(data_dir)?;
+        let dynamic = Arc::new(dynamic);
         let topics = TopicManager::open(
-            self.config.clone(),
+            dynamic.clone(),
             log_dir.clone(),
             Arc::new(catalog),
             partitions.clone(),
@@ -413,6 +418,7 @@ impl Opening {
             topics: Arc::new(topics),
             producer_ids,
             quotas,
+            dynamic,
             scrubber,
             compactor,
             flusher,

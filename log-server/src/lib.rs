@@ -22,6 +22,8 @@ mod compactor;
 pub mod config;
 pub mod coordinator;
 #[cfg(feature = "broker")]
+pub mod dynamic;
+#[cfg(feature = "broker")]
 pub mod handler;
 mod housekeeping;
 #[cfg(feature = "broker")]

@@ -119,7 +119,18 @@ async fn the_broker_shows_what_clients_look_for() {
         let port = test.broker.kafka_addr().port().to_string();
         assert!(value(&result, "advertised.listeners").ends_with(&port));
         assert_eq!(entry(&result, "num.partitions").config_source, 4);
-        assert!(result.configs.iter().all(|config| config.read_only && config.config_source > 0));
+        assert!(result.configs.iter().all(|config| config.config_source > 0));
+        let changeable = result.configs.iter().filter(|config| !config.read_only);
+        let changeable: Vec<&str> = changeable.map(|config| config.name.as_str()).collect();
+        let expected = [
+            "log.retention.bytes",
+            "log.retention.ms",
+            "log.roll.ms",
+            "log.segment.bytes",
+            "max.connections",
+            "message.max.bytes",
+        ];
+        assert_eq!(changeable, expected);
 
         assert_eq!(describe(&test, version, BROKER, "", None).await.configs.len(), 0);
         let wrong = describe(&test, version, BROKER, "99", None).await;
@@ -195,7 +206,7 @@ async fn whole_configurations_are_replaced() {
             resources: vec![
                 resource(TOPIC, "t", &[("retention.ms", "5"), ("segment.ms", "6")]),
                 resource(TOPIC, "x", &[]),
-                resource(BROKER, "1", &[("log.retention.ms", "5")]),
+                resource(BROKER, "1", &[("num.partitions", "5")]),
             ],
         });
         let response = call(&test, version, request).await;
@@ -215,5 +226,93 @@ async fn whole_configurations_are_replaced() {
         call(&test, version, message!(AlterConfigsRequest { resources: one })).await;
         let config = &test.broker.context().catalog.get("t").unwrap().config;
         assert_eq!(config.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), entries);
+    }
+}
+
+async fn change_broker(
+    test: &Rig,
+    name: &str,
+    validate_only: bool,
+    changes: &[(&str, i8, Option<&str>)],
+) -> ErrorCode {
+    let configs = changes.iter().map(|&(name, config_operation, value)| {
+        message!(ChangedEntry { name: name.into(), config_operation, value: value.map(Into::into) })
+    });
+    let resource =
+        message!(Changed { resource_type: BROKER, resource_name: name.into(), configs: configs.collect() });
+    let request = message!(IncrementalAlterConfigsRequest { resources: vec![resource], validate_only });
+    call(test, 1, request).await.responses[0].error_code.into()
+}
+
+/// Value, source and synonyms (name and source) of an entry.
+fn standing<'a>(result: &'a DescribeConfigsResult, name: &str) -> (&'a str, i8, Vec<(&'a str, i8)>) {
+    let entry = entry(result, name);
+    let synonyms = entry.synonyms.iter().map(|synonym| (synonym.name.as_str(), synonym.source)).collect();
+    (entry.value.as_deref().unwrap(), entry.config_source, synonyms)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_s_settings_change_while_it_runs() {
+    let test = broker_with_topic().await;
+    let node = test.broker.context().config.node_id.to_string();
+    let retention = |value| ("log.retention.ms", SET, Some(value));
+    assert_eq!(change_broker(&test, "", true, &[retention("1")]).await, ErrorCode::None);
+    assert_eq!(change_broker(&test, "", false, &[retention("5000")]).await, ErrorCode::None);
+    assert_eq!(change_broker(&test, &node, false, &[retention("7000")]).await, ErrorCode::None);
+    let partition = test.broker.context().partitions.get("t", 0).unwrap();
+    assert_eq!(partition.config().retention_ms, 7000, "logs that are open run with it");
+
+    let broker = [("log.retention.ms", 2), ("log.retention.ms", 3), ("log.retention.ms", 5)];
+    let shown = describe(&test, 4, BROKER, &node, None).await;
+    assert_eq!(standing(&shown, "log.retention.ms"), ("7000", 2, broker.to_vec()));
+    assert!(!entry(&shown, "log.retention.ms").read_only && entry(&shown, "num.partitions").read_only);
+    let shown = describe(&test, 4, BROKER, "", None).await;
+    assert_eq!(shown.configs.len(), 1);
+    assert_eq!(standing(&shown, "log.retention.ms"), ("5000", 3, vec![("log.retention.ms", 3)]));
+    let shown = describe(&test, 4, TOPIC, "t", None).await;
+    assert_eq!(standing(&shown, "retention.ms"), ("7000", 2, broker.to_vec()));
+    assert_eq!(change(&test, 1, false, &[("retention.ms", SET, Some("9"))]).await, ErrorCode::None);
+    let shown = describe(&test, 4, TOPIC, "t", None).await;
+    let with_own = [&[("retention.ms", 1)], &broker[..]].concat();
+    assert_eq!(standing(&shown, "retention.ms"), ("9", 1, with_own));
+    assert_eq!(partition.config().retention_ms, 9);
+    assert_eq!(change(&test, 1, false, &[("retention.ms", DELETE, None)]).await, ErrorCode::None);
+
+    let Rig { broker, dir } = test;
+    drop(partition);
+    let config = broker.context().config.as_ref().clone();
+    broker.shutdown().await;
+    let test = Rig { broker: log_server::Broker::start(config).await.unwrap(), dir };
+    let partition = test.broker.context().partitions.get("t", 0).unwrap();
+    assert_eq!(partition.config().retention_ms, 7000, "it outlives a restart");
+    assert_eq!(
+        change_broker(&test, &node, false, &[("log.retention.ms", DELETE, None)]).await,
+        ErrorCode::None
+    );
+    assert_eq!(partition.config().retention_ms, 5000);
+    assert_eq!(change_broker(&test, "", false, &[("log.retention.ms", DELETE, None)]).await, ErrorCode::None);
+    assert_eq!(partition.config().retention_ms, 604_800_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_cannot_change_is_refused_by_name() {
+    let test = start().await;
+    let node = test.broker.context().config.node_id.to_string();
+    for (name, change, expected) in [
+        (node.as_str(), ("num.partitions", SET, Some("3")), ErrorCode::InvalidRequest),
+        (&node, ("no.such.config", SET, Some("3")), ErrorCode::InvalidRequest),
+        (&node, ("log.retention.ms", SET, Some("soon")), ErrorCode::InvalidRequest),
+        (&node, ("log.retention.ms", SET, None), ErrorCode::InvalidRequest),
+        (&node, ("log.retention.ms", APPEND, Some("3")), ErrorCode::InvalidConfig),
+        (&node, ("message.max.bytes", SET, Some("2000000000")), ErrorCode::InvalidRequest),
+        ("99", ("log.retention.ms", SET, Some("3")), ErrorCode::InvalidRequest),
+        // As kafka-reassign-partitions does when it is done.
+        (&node, ("leader.replication.throttled.rate", DELETE, None), ErrorCode::None),
+    ] {
+        assert_eq!(change_broker(&test, name, false, &[change]).await, expected, "{name} {change:?}");
+    }
+    for group_or_metrics in [32, 16] {
+        let shown = describe(&test, 4, group_or_metrics, "g", None).await;
+        assert!(shown.error_code == 0 && shown.configs.is_empty());
     }
 }

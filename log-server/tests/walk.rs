@@ -95,6 +95,8 @@ fn valid(api: ApiKey, version: i16) -> Valid {
         UpdateFeatures: UpdateFeaturesRequest,
         DescribeCluster: DescribeClusterRequest,
         DescribeProducers: DescribeProducersRequest,
+        ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequest,
+        ConsumerGroupDescribe: ConsumerGroupDescribeRequest,
         GetTelemetrySubscriptions: GetTelemetrySubscriptionsRequest,
         PushTelemetry: PushTelemetryRequest,
         ListConfigResources: ListConfigResourcesRequest,

@@ -1,21 +1,24 @@
 //! The broker's settings under the names that Kafka's tools look for, for DescribeConfigs.
 //!
 //! A view: the settings themselves are in [`crate::config`], with their own names. Shown are those that clients are
-//! known to read, and those for which Kafka has a name with the same meaning. All are read-only.
+//! known to read, and those for which Kafka has a name with the same meaning. What can be changed while the broker runs is
+//! in [`crate::dynamic`].
 
 use super::Context;
+use super::config_resource::{Standing, broker_standings};
 use crate::config::BrokerConfig;
 use crate::coordinator::group::Assignor;
+use crate::dynamic::DynamicConfig;
 use crate::topic::config::{ConfigType, Source};
 
 /// One of them.
 pub struct BrokerEntry {
     /// Kafka's name.
     pub name: &'static str,
-    /// The value now.
-    pub value: String,
-    /// Where it comes from.
-    pub source: Source,
+    /// Every place where a value stands, the strongest first, never empty.
+    pub standings: Vec<Standing>,
+    /// Whether it is only read while the broker runs.
+    pub read_only: bool,
     /// Its type.
     pub config_type: ConfigType,
     /// What it is called in this broker's settings.
@@ -233,17 +236,26 @@ const ROWS: &[Row] = &[
 /// All of them, by name.
 pub fn broker_entries(context: &Context) -> Vec<BrokerEntry> {
     let defaults = BrokerConfig::default();
+    let overrides = context.dynamic.overrides();
+    let address = format!("PLAINTEXT://{}:{}", context.advertised_host, context.advertised_port);
+    let source = if context.config.advertise.is_empty() { Source::Default } else { Source::Broker };
     let advertised = BrokerEntry {
         name: "advertised.listeners",
-        value: format!("PLAINTEXT://{}:{}", context.advertised_host, context.advertised_port),
-        source: if context.config.advertise.is_empty() { Source::Default } else { Source::Broker },
+        standings: vec![("advertised.listeners", address, source)],
+        read_only: true,
         config_type: ConfigType::String,
         documentation: "Setting advertise: what clients are told to connect to.",
     };
     let rows = ROWS.iter().map(|&(name, config_type, documentation, value)| {
-        let (value, default) = (value(&context.config), value(&defaults));
-        let source = if value == default { Source::Default } else { Source::Broker };
-        BrokerEntry { name, value, source, config_type, documentation }
+        let (set, default) = (value(&context.config), value(&defaults));
+        let mut fixed = Vec::new();
+        if set != default {
+            fixed.push((name, set, Source::Broker));
+        }
+        fixed.push((name, default, Source::Default));
+        let standings = broker_standings(&overrides, name, fixed);
+        let read_only = !DynamicConfig::can_change(name);
+        BrokerEntry { name, standings, read_only, config_type, documentation }
     });
     std::iter::once(advertised).chain(rows).collect()
 }

@@ -1,11 +1,13 @@
 //! What the configuration APIs (32, 33, 44) are about, and what the two that alter have in common.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use log_core::wire::ErrorCode;
 
 use super::{ApiFailure, Context};
-use crate::topic::config::InvalidTopicConfig;
+use crate::dynamic::{DynamicError, Overrides, Scope};
+use crate::topic::config::{Definition, InvalidTopicConfig, Source};
 use crate::topic::{TopicError, name};
 
 /// The kinds of resources, as numbered on the wire.
@@ -13,19 +15,78 @@ pub const TOPIC: i8 = 2;
 /// See [`TOPIC`].
 pub const BROKER: i8 = 4;
 
-/// Refuses a resource whose configuration cannot be changed by clients: everything but topics.
+/// Subscriptions to clients' metrics, which the broker's settings make here.
+pub const CLIENT_METRICS: i8 = 16;
+/// Groups, whose settings are the broker's here.
+pub const GROUP: i8 = 32;
+
+/// A place where a value stands: the name that it has there, the value, and who has put it there.
+pub type Standing = (&'static str, String, Source);
+
+/// Every place where a broker's setting stands, the strongest first.
+pub fn broker_standings(overrides: &Overrides, name: &'static str, fixed: Vec<Standing>) -> Vec<Standing> {
+    let scopes = [(Scope::Broker, Source::DynamicBroker), (Scope::Cluster, Source::DynamicDefault)];
+    let dynamic = scopes
+        .into_iter()
+        .filter_map(|(scope, source)| Some((name, overrides.of(scope).get(name)?.clone(), source)));
+    dynamic.chain(fixed).collect()
+}
+
+/// Every place where a topic's value stands, the strongest first. There is at least the default.
+pub fn topic_standings(
+    context: &Context,
+    definition: &Definition,
+    topic: &BTreeMap<String, String>,
+) -> Vec<Standing> {
+    let own = topic.get(definition.name).map(|value| (definition.name, value.clone(), Source::Topic));
+    let name = definition.broker_name.unwrap_or(definition.name);
+    let mut fixed = Vec::new();
+    let broker = definition.broker_effective(&context.config);
+    if broker.source == Source::Broker {
+        fixed.push((name, broker.value, Source::Broker));
+    }
+    fixed.push((name, definition.default_value(), Source::Default));
+    own.into_iter().chain(broker_standings(&context.dynamic.overrides(), name, fixed)).collect()
+}
+
+/// Changes the broker's settings in the scope that `name` stands for: this broker's id, or nothing for the cluster.
 ///
 /// # Errors
-/// INVALID_REQUEST, with where the setting is to be changed instead.
-pub fn require_topic(resource_type: i8) -> Result<(), ApiFailure> {
-    match resource_type {
-        TOPIC => Ok(()),
-        BROKER => Err(ApiFailure::new(
-            ErrorCode::InvalidRequest,
-            "the broker's settings are read when it starts: change its file, environment or flags and restart it",
-        )),
-        other => Err(unsupported(other)),
+/// INVALID_REQUEST for another broker, for what cannot be changed while the broker runs, and, as in Kafka
+/// (KAFKA-13609), for a value that does not work; the disk's.
+pub async fn alter_broker(
+    context: &Arc<Context>,
+    name: &str,
+    validate_only: bool,
+    change: impl FnOnce(&mut BTreeMap<String, String>) + Send + 'static,
+) -> Result<(), ApiFailure> {
+    let scope = match name {
+        "" => Scope::Cluster,
+        _ if name == context.config.node_id.to_string() => Scope::Broker,
+        _ => return Err(other_broker(context, name)),
+    };
+    let dynamic = context.dynamic.clone();
+    let updated = tokio::task::spawn_blocking(move || dynamic.update(scope, validate_only, change));
+    match updated.await {
+        Ok(Ok(())) => context.topics.refresh().await,
+        Ok(Err(error)) => {
+            let code = match &error {
+                DynamicError::Fixed(_) | DynamicError::Value { .. } => ErrorCode::InvalidRequest,
+                DynamicError::Io(_) => ErrorCode::KafkaStorageError,
+            };
+            return Err(ApiFailure::new(code, error));
+        }
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
+    Ok(())
+}
+
+/// The answer for a broker that is not this one.
+pub fn other_broker(context: &Context, name: &str) -> ApiFailure {
+    ApiFailure::new(
+        ErrorCode::InvalidRequest,
+        format!("this is broker {}, not {name}", context.config.node_id),
+    )
 }
 
 /// The answer for a kind of resource that is not known here.

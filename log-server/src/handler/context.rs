@@ -6,6 +6,7 @@ use log_core::log::LogDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrokerConfig;
+use crate::dynamic::DynamicConfig;
 use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::partition::{ColdReads, FetchSessions, Registry};
@@ -19,8 +20,10 @@ use crate::topic::{Catalog, TopicManager};
 
 /// The broker as its handlers see it. Built once by [`Broker`](crate::Broker), shared by every connection.
 pub struct Context {
-    /// The settings.
+    /// The settings that the broker was started with.
     pub config: Arc<BrokerConfig>,
+    /// The settings of this moment: those, with what was changed since.
+    pub dynamic: Arc<DynamicConfig>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The cluster's id, fixed when the data directory was made.

@@ -19,6 +19,7 @@ use log_core::wire::messages::create_topics_response::{CreatableTopicConfigs, Cr
 use log_core::wire::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use log_core::wire::{ErrorCode, StrBytes, Uuid, message};
 
+use super::config_resource::topic_standings;
 use super::{ApiFailure, Context, Request};
 use crate::topic::config;
 use crate::topic::{CreateError, NewTopic};
@@ -101,11 +102,12 @@ impl Created {
 
     fn result(self, context: &Context, name: StrBytes) -> CreatableTopicResult {
         let configs = config::definitions().iter().map(|definition| {
-            let effective = definition.effective(&self.topic.config, &context.config);
+            let standings = topic_standings(context, definition, &self.topic.config);
+            let (_, value, source) = standings.into_iter().next().expect("a default always stands");
             message!(CreatableTopicConfigs {
                 name: definition.name.into(),
-                value: Some(effective.value.into()),
-                config_source: effective.source as i8,
+                value: Some(value.into()),
+                config_source: source as i8,
             })
         });
         message!(CreatableTopicResult {

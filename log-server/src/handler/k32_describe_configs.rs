@@ -5,21 +5,24 @@
 //!   Connect fails at start on -1.
 //! - Synonyms, when asked for, are every place where a value could come from and one stands, the strongest first.
 //!   Types and documentation are there from version 3 on.
-//! - A broker is asked for by its id; another id is INVALID_REQUEST. An empty name stands for cluster-wide dynamic
-//!   settings, of which there are none.
+//! - A broker is asked for by its id; another id is INVALID_REQUEST. An empty name stands for what was set for the
+//!   cluster while it ran, and shows that alone.
+//! - Groups and subscriptions to clients' metrics have no settings of their own: nothing is returned.
 //! - An unknown topic is UNKNOWN_TOPIC_OR_PARTITION; other kinds of resources are INVALID_REQUEST.
 
 use std::sync::Arc;
 
+use log_core::wire::message;
 use log_core::wire::messages::describe_configs_request::DescribeConfigsResource;
 use log_core::wire::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use log_core::wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
-use log_core::wire::{ErrorCode, message};
 
 use super::broker_entries::{BrokerEntry, broker_entries};
-use super::config_resource::{BROKER, TOPIC, unknown_topic, unsupported};
+use super::config_resource::{
+    BROKER, CLIENT_METRICS, GROUP, Standing, TOPIC, other_broker, topic_standings, unknown_topic, unsupported,
+};
 use super::{ApiFailure, Context, Request};
 use crate::topic::Topic;
 use crate::topic::config::{self, Definition, Source};
@@ -69,16 +72,21 @@ fn describe(
             let definitions = config::definitions().iter().filter(|definition| wanted(definition.name));
             Ok(definitions.map(|definition| topic_entry(context, &topic, definition, extras)).collect())
         }
-        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER if name.is_empty() => {
+            let entries = broker_entries(context).into_iter().filter(|entry| wanted(entry.name));
+            let set = entries.filter_map(|mut entry| {
+                entry.standings.retain(|(_, _, source)| *source == Source::DynamicDefault);
+                (!entry.standings.is_empty()).then(|| broker_entry(entry, extras))
+            });
+            Ok(set.collect())
+        }
         BROKER if name == context.config.node_id.to_string() => Ok(broker_entries(context)
             .into_iter()
             .filter(|entry| wanted(entry.name))
             .map(|entry| broker_entry(entry, extras))
             .collect()),
-        BROKER => Err(ApiFailure::new(
-            ErrorCode::InvalidRequest,
-            format!("this is broker {}, not {name}", context.config.node_id),
-        )),
+        BROKER => Err(other_broker(context, name)),
+        GROUP | CLIENT_METRICS => Ok(Vec::new()),
         other => Err(unsupported(other)),
     }
 }
@@ -89,49 +97,38 @@ fn topic_entry(
     definition: &Definition,
     extras: Extras,
 ) -> DescribeConfigsResourceResult {
-    let effective = definition.effective(&topic.config, &context.config);
-    let mut synonyms = Vec::new();
+    let standings = topic_standings(context, definition, &topic.config);
+    let mut result = entry(definition.name, standings, extras);
+    result.config_type = definition.config_type() as i8;
+    result.documentation = extras.documentation.then(|| definition.doc.into());
+    result
+}
+
+fn broker_entry(broker: BrokerEntry, extras: Extras) -> DescribeConfigsResourceResult {
+    let mut result = entry(broker.name, broker.standings, extras);
+    result.read_only = broker.read_only;
+    result.config_type = broker.config_type as i8;
+    result.documentation = extras.documentation.then(|| broker.documentation.into());
+    result
+}
+
+/// What both have in common: the value that counts, and where else one stands.
+fn entry(name: &str, standings: Vec<Standing>, extras: Extras) -> DescribeConfigsResourceResult {
+    let (_, value, source) = standings.first().expect("a value stands somewhere");
+    let mut result = message!(DescribeConfigsResourceResult {
+        name: name.into(),
+        value: Some(value.as_str().into()),
+        config_source: *source as i8,
+    });
     if extras.synonyms {
-        let synonym = |name: &'static str, value: String, source: Source| {
+        let synonym = |(name, value, source): Standing| {
             message!(DescribeConfigsSynonym {
                 name: name.into(),
                 value: Some(value.into()),
                 source: source as i8,
             })
         };
-        if effective.source == Source::Topic {
-            synonyms.push(synonym(definition.name, effective.value.clone(), Source::Topic));
-        }
-        let broker = definition.broker_effective(&context.config);
-        let broker_name = definition.broker_name.unwrap_or(definition.name);
-        if broker.source == Source::Broker {
-            synonyms.push(synonym(broker_name, broker.value, Source::Broker));
-        }
-        synonyms.push(synonym(broker_name, definition.default_value(), Source::Default));
+        result.synonyms = standings.into_iter().map(synonym).collect();
     }
-    message!(DescribeConfigsResourceResult {
-        name: definition.name.into(),
-        value: Some(effective.value.into()),
-        config_source: effective.source as i8,
-        synonyms,
-        config_type: definition.config_type() as i8,
-        documentation: extras.documentation.then(|| definition.doc.into()),
-    })
-}
-
-fn broker_entry(entry: BrokerEntry, extras: Extras) -> DescribeConfigsResourceResult {
-    let synonym = message!(DescribeConfigsSynonym {
-        name: entry.name.into(),
-        value: Some(entry.value.as_str().into()),
-        source: entry.source as i8,
-    });
-    message!(DescribeConfigsResourceResult {
-        name: entry.name.into(),
-        value: Some(entry.value.into()),
-        read_only: true,
-        config_source: entry.source as i8,
-        synonyms: if extras.synonyms { vec![synonym] } else { Vec::new() },
-        config_type: entry.config_type as i8,
-        documentation: extras.documentation.then(|| entry.documentation.into()),
-    })
+    result
 }

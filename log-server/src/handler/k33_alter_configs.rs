@@ -1,8 +1,10 @@
-//! AlterConfigs (33), versions 0 to 2: replaces a topic's whole configuration.
+//! AlterConfigs (33), versions 0 to 2: replaces the whole configuration of a topic, or all that was set for the broker
+//! while it runs.
 //!
 //! - What the request does not list goes back to the broker's value. Clients that mean single entries use
 //!   IncrementalAlterConfigs (44).
-//! - Broker resources are INVALID_REQUEST: settings come from the file, the environment and flags.
+//! - A broker is named by its id, the cluster's default by nothing. What cannot be changed while the broker runs
+//!   ([`crate::dynamic`]), and a value that does not work, are INVALID_REQUEST.
 //! - A resource listed twice is INVALID_REQUEST, each time; an unknown name or a bad value INVALID_CONFIG.
 //! - `validate_only` answers the same and changes nothing.
 
@@ -13,7 +15,7 @@ use log_core::wire::messages::alter_configs_request::AlterConfigsResource;
 use log_core::wire::messages::alter_configs_response::AlterConfigsResourceResponse;
 use log_core::wire::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
-use super::config_resource::{alter, repeated, repetition, require_topic};
+use super::config_resource::{BROKER, TOPIC, alter, alter_broker, repeated, repetition, unsupported};
 use super::{ApiFailure, Context, Request};
 use crate::topic::config;
 
@@ -46,18 +48,29 @@ pub async fn handle(
 }
 
 async fn replace(
-    context: &Context,
+    context: &Arc<Context>,
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), ApiFailure> {
-    require_topic(resource.resource_type)?;
     let entries: Vec<(String, Option<String>)> = resource
         .configs
         .iter()
         .map(|entry| (entry.name.to_string(), entry.value.as_ref().map(ToString::to_string)))
         .collect();
-    alter(context, &resource.resource_name, validate_only, move |_before| {
-        config::collect(entries.iter().map(|(name, value)| (name.as_str(), value.as_deref())))
-    })
-    .await
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => {
+            alter(context, name, validate_only, move |_before| {
+                config::collect(entries.iter().map(|(name, value)| (name.as_str(), value.as_deref())))
+            })
+            .await
+        }
+        BROKER => {
+            alter_broker(context, name, validate_only, move |before| {
+                *before = entries.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            })
+            .await
+        }
+        other => Err(unsupported(other)),
+    }
 }

@@ -1,4 +1,5 @@
-//! IncrementalAlterConfigs (44), versions 0 to 1: changes single entries of a topic's configuration (KIP-339).
+//! IncrementalAlterConfigs (44), versions 0 to 1: changes single entries of a configuration, of topics
+//! (KIP-339) and, while it runs, of the broker (KIP-226).
 //!
 //! | operation | effect |
 //! |---|---|
@@ -9,7 +10,8 @@
 //!
 //! - Append and subtract on what is no list are INVALID_CONFIG; a name listed twice in a resource, an operation that
 //!   does not exist, and a resource listed twice are INVALID_REQUEST.
-//! - Broker resources are INVALID_REQUEST: settings come from the file, the environment and flags.
+//! - A broker is named by its id, the cluster's default by nothing. What cannot be changed while the broker runs
+//!   ([`crate::dynamic`]), and a value that does not work, are INVALID_REQUEST; deleting what is not set is fine.
 //! - All entries of a resource are changed, or none. `validate_only` answers the same and changes nothing.
 
 use std::collections::{BTreeMap, HashSet};
@@ -20,7 +22,7 @@ use log_core::wire::messages::incremental_alter_configs_response::AlterConfigsRe
 use log_core::wire::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use log_core::wire::{ErrorCode, message};
 
-use super::config_resource::{alter, repeated, repetition, require_topic};
+use super::config_resource::{BROKER, TOPIC, alter, alter_broker, repeated, repetition, unsupported};
 use super::{ApiFailure, Context, Request};
 use crate::topic::config::{self, InvalidTopicConfig};
 
@@ -67,11 +69,10 @@ struct Change {
 }
 
 async fn change(
-    context: &Context,
+    context: &Arc<Context>,
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), ApiFailure> {
-    require_topic(resource.resource_type)?;
     let invalid = |reason: String| ApiFailure::new(ErrorCode::InvalidRequest, reason);
     let mut names = HashSet::new();
     let mut changes = Vec::with_capacity(resource.configs.len());
@@ -89,12 +90,46 @@ async fn change(
         let value = entry.value.as_ref().map(ToString::to_string);
         changes.push(Change { name: entry.name.to_string(), operation, value });
     }
-    alter(context, &resource.resource_name, validate_only, move |before| {
-        let mut config = before.clone();
-        changes.iter().try_for_each(|change| apply(&mut config, change))?;
-        Ok(config)
-    })
-    .await
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => {
+            alter(context, name, validate_only, move |before| {
+                let mut config = before.clone();
+                changes.iter().try_for_each(|change| apply(&mut config, change))?;
+                Ok(config)
+            })
+            .await
+        }
+        BROKER => {
+            let changes = changes.into_iter().map(broker_change).collect::<Result<Vec<_>, _>>()?;
+            alter_broker(context, name, validate_only, move |config| {
+                for (name, value) in changes {
+                    match value {
+                        Some(value) => config.insert(name, value),
+                        None => config.remove(&name),
+                    };
+                }
+            })
+            .await
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+/// A setting of the broker with its new value, `None` to delete it. None that can be changed is a list.
+fn broker_change(change: Change) -> Result<(String, Option<String>), ApiFailure> {
+    match (change.operation, change.value) {
+        (Operation::Delete, _) => Ok((change.name, None)),
+        (Operation::Set, Some(value)) => Ok((change.name, Some(value))),
+        (Operation::Set, None) => {
+            let reason = format!("Null value not supported for broker configs: {}", change.name);
+            Err(ApiFailure::new(ErrorCode::InvalidRequest, reason))
+        }
+        (Operation::Append | Operation::Subtract, _) => {
+            let reason = format!("{} is no list, which could be appended to or subtracted from", change.name);
+            Err(ApiFailure::new(ErrorCode::InvalidConfig, reason))
+        }
+    }
 }
 
 fn apply(config: &mut BTreeMap<String, String>, change: &Change) -> Result<(), InvalidTopicConfig> {

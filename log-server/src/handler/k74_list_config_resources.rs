@@ -10,11 +10,8 @@ use log_core::wire::messages::list_config_resources_response::ConfigResource;
 use log_core::wire::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use log_core::wire::{ErrorCode, message};
 
-use super::config_resource::{BROKER, TOPIC};
+use super::config_resource::{BROKER, CLIENT_METRICS, GROUP, TOPIC};
 use super::{Context, Request};
-
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
 
 /// Answers one request.
 pub async fn handle(

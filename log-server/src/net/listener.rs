@@ -119,8 +119,9 @@ impl Slot {
     fn take(context: &Arc<Context>, shared: &Arc<Shared>, peer: SocketAddr) -> Option<Slot> {
         let address = peer.ip();
         let mut by_address = shared.by_address.lock();
-        if context.metrics.connections.get() >= context.config.connections_max as i64 {
-            tracing::warn!(%peer, cap = context.config.connections_max, "refused: too many connections");
+        let cap = context.dynamic.current().connections_max;
+        if context.metrics.connections.get() >= cap as i64 {
+            tracing::warn!(%peer, cap, "refused: too many connections");
             return None;
         }
         let count = by_address.entry(address).or_insert(0);

@@ -87,6 +87,10 @@ pub struct Definition {
 pub enum Source {
     /// Set for the topic.
     Topic = 1,
+    /// Set for this broker while it runs.
+    DynamicBroker = 2,
+    /// Set for the cluster while it runs.
+    DynamicDefault = 3,
     /// Set for the broker, in its file, environment or flags.
     Broker = 4,
     /// Set nowhere.

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::catalog::{Catalog, CatalogError, Topic, Topics};
 use super::config::{self, InvalidTopicConfig};
 use super::name::{self, InvalidName};
-use crate::config::BrokerConfig;
+use crate::dynamic::DynamicConfig;
 use crate::limits::PartitionsMax;
 use crate::partition::{Flusher, Partition, Registry};
 
@@ -132,7 +132,7 @@ pub struct TopicManager {
 }
 
 struct Shared {
-    config: Arc<BrokerConfig>,
+    config: Arc<DynamicConfig>,
     log_dir: Arc<LogDir>,
     catalog: Arc<Catalog>,
     partitions: Arc<Registry>,
@@ -149,7 +149,7 @@ impl TopicManager {
     /// # Errors
     /// A log cannot be opened; nothing was deleted then.
     pub fn open(
-        config: Arc<BrokerConfig>,
+        config: Arc<DynamicConfig>,
         log_dir: Arc<LogDir>,
         catalog: Arc<Catalog>,
         partitions: Arc<Registry>,
@@ -226,6 +226,11 @@ impl TopicManager {
         self.blocking(move |shared| shared.reconfigure(&name, change)).await
     }
 
+    /// Has all logs run with the broker's settings of this moment, after those were changed.
+    pub async fn refresh(&self) {
+        self.blocking(Shared::refresh).await;
+    }
+
     async fn blocking<T: Send + 'static>(&self, change: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
         let shared = self.shared.clone();
         let done = tokio::task::spawn_blocking(move || {
@@ -277,10 +282,10 @@ impl Shared {
     }
 
     fn settings(&self, topic: &Topic) -> LogConfig {
-        config::log_config(&self.config, &topic.config).unwrap_or_else(|error| {
+        config::log_config(&self.config.current(), &topic.config).unwrap_or_else(|error| {
             // It was accepted once. Better to serve the topic with the defaults than not to start.
             tracing::error!(topic = %topic.name, %error, "ignoring the topic's configuration");
-            config::log_config(&self.config, &BTreeMap::new()).unwrap_or_default()
+            config::log_config(&self.config.current(), &BTreeMap::new()).unwrap_or_default()
         })
     }
 
@@ -380,7 +385,7 @@ impl Shared {
         if let Some(other) = existing.iter().find(|topic| name::collide(&topic.name, &new.name)) {
             return Err(CreateError::Collision(other.name.to_string()));
         }
-        let partitions = new.partitions.unwrap_or(self.config.partitions_default);
+        let partitions = new.partitions.unwrap_or(self.config.current().partitions_default);
         if partitions < 1 {
             return Err(CreateError::Partitions(partitions));
         }
@@ -388,7 +393,7 @@ impl Shared {
         if wanted > max.count {
             return Err(CreateError::TooManyPartitions { wanted, max });
         }
-        config::log_config(&self.config, &new.config)?;
+        config::log_config(&self.config.current(), &new.config)?;
         Ok(partitions)
     }
 
@@ -399,7 +404,7 @@ impl Shared {
     }
 
     fn wanted(&self, topic: &Topic, first: i32) -> Vec<Wanted> {
-        let settings = config::log_config(&self.config, &topic.config).unwrap_or_default();
+        let settings = config::log_config(&self.config.current(), &topic.config).unwrap_or_default();
         let identities = (first..topic.partitions).map(|index| partition_identity(topic, index));
         identities.map(|identity| (identity, settings.clone())).collect()
     }
@@ -474,6 +479,24 @@ impl Shared {
         Ok(())
     }
 
+    fn refresh(&self) {
+        for topic in self.catalog.topics().iter() {
+            match config::log_config(&self.config.current(), &topic.config) {
+                Ok(settings) => self.set_config(&topic.name, &settings),
+                // As at the start: it was accepted once, so it is served as it is.
+                Err(error) => {
+                    tracing::error!(topic = %topic.name, %error, "the topic's configuration stays as it is")
+                }
+            }
+        }
+    }
+
+    fn set_config(&self, topic: &str, settings: &LogConfig) {
+        for partition in self.partitions.topic(topic).iter().flat_map(|partitions| partitions.iter()) {
+            partition.set_config(settings.clone());
+        }
+    }
+
     fn reconfigure(
         &self,
         name: &str,
@@ -481,12 +504,10 @@ impl Shared {
     ) -> Result<(), TopicError> {
         let before = self.existing(name)?;
         let entries = change(&before.config)?;
-        let settings = config::log_config(&self.config, &entries)?;
+        let settings = config::log_config(&self.config.current(), &entries)?;
         let changed = Topic { config: entries, ..Topic::clone(&before) };
         self.catalog.put(vec![changed]).map_err(TopicStorageError::from)?;
-        for partition in self.partitions.topic(name).iter().flat_map(|partitions| partitions.iter()) {
-            partition.set_config(settings.clone());
-        }
+        self.set_config(name, &settings);
         Ok(())
     }
 }
