@@ -25,6 +25,7 @@ pub mod coordinator;
 pub mod dynamic;
 #[cfg(feature = "broker")]
 pub mod handler;
+#[cfg(feature = "broker")]
 mod housekeeping;
 #[cfg(feature = "broker")]
 pub mod http;

@@ -323,7 +323,7 @@ impl PartitionLog {
     }
 
     fn takes_checkpoints(&self) -> bool {
-        !self.is_closed() && self.shared.corruption.load().is_none()
+        !self.is_closed() && !self.checkpoints.frozen
     }
 
     /// The checkpoint of this moment, whether it says anything new or not: for whoever needs to know that

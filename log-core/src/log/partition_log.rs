@@ -67,6 +67,10 @@ pub(super) struct Checkpoints {
     pub(super) last_snapshot: i64,
     /// Log bytes appended since.
     pub(super) bytes_since_snapshot: u64,
+    /// Recovery has found damage below the checkpoint. The log takes no writes and the checkpoint stays as it
+    /// is: it says what was durable. Damage that a reader finds later does not stop checkpoints: what was
+    /// durable then and is not below one would be cut for a torn tail by the next start.
+    pub(super) frozen: bool,
 }
 
 /// One segment as tools see it.
@@ -157,6 +161,7 @@ impl PartitionLog {
                 last: recovered.checkpointed,
                 last_snapshot: recovered.last_snapshot,
                 bytes_since_snapshot: 0,
+                frozen: report.corruption.is_some(),
             },
             first_dirty,
         };
@@ -249,8 +254,7 @@ impl PartitionLog {
     }
 
     fn close_files(&mut self) -> io::Result<()> {
-        if self.shared.corruption.load().is_some() {
-            // Read-only: it was durable when it was found damaged, and nothing has changed since.
+        if self.checkpoints.frozen {
             return Ok(());
         }
         self.flush()?;

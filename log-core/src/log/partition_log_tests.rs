@@ -1,5 +1,6 @@
 //! A partition's log from outside: what is written, when it is seen, and what a reopen finds.
 
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::testing::{Disk, PARTITION, batch, read_all, records, sequenced};
@@ -14,6 +15,15 @@ fn small_segments() -> LogConfig {
 
 fn numbered(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
     range.map(|n| (n, format!("value {n}"))).collect()
+}
+
+/// Flips a bit of the first segment's file, in the page cache and so in every map of it.
+fn flip(disk: &Disk, position: u64) {
+    let path = disk.path("00000000000000000000.log");
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("there");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).expect("there");
+    file.write_all_at(&[byte[0] ^ 1], position).expect("room");
 }
 
 fn fill(log: &mut PartitionLog, range: std::ops::Range<i64>) {
@@ -190,6 +200,31 @@ fn a_checkpoint_that_comes_after_the_partition_is_gone_is_not_written() {
     run();
     assert_eq!(disk.names(), Vec::<String>::new());
     assert_eq!(disk.health.reason(), None, "a deleted partition takes the directory offline");
+}
+
+#[test]
+fn what_a_reader_finds_damaged_before_a_checkpoint_is_not_cut_by_the_next_start() {
+    for clean in [false, true] {
+        let disk = Disk::new();
+        let (mut log, _) = disk.open(&LogConfig::default());
+        fill(&mut log, 0..4);
+        log.flush().expect("a healthy disk");
+        fill(&mut log, 4..6);
+        flip(&disk, 70);
+        let found = log.reader().read(0, 1 << 20, Isolation::Uncommitted, true);
+        assert!(matches!(found, Err(ReadError::Corrupt(_))), "{found:?}");
+        if clean {
+            log.close().expect("a healthy disk");
+        } else {
+            log.flush().expect("a healthy disk");
+            log.write_checkpoint().expect("a healthy disk");
+        }
+        drop(log);
+        let (log, _) = disk.open(&LogConfig::default());
+        assert_eq!(log.watermarks().high_watermark(), 6, "clean stop: {clean}");
+        assert!(!disk.root.path().join("quarantine").exists());
+        assert_eq!(read_all(&log.reader(), 1), numbered(1..6));
+    }
 }
 
 #[test]

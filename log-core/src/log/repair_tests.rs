@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::testing::{PARTITION, batch, read_all};
 use super::super::{DirHealth, Isolation, LogConfig, PartitionLog, ReadError, RecoveryReport};
 use super::*;
-use crate::storage::sim::{SimStorage, is_power_cut};
+use crate::storage::sim::SimStorage;
 
 fn open(sim: &SimStorage) -> (PartitionLog, RecoveryReport) {
     let config = LogConfig { segment_bytes: 1024, ..LogConfig::default() };
@@ -109,7 +109,7 @@ fn a_repair_can_be_cut_at_every_operation_and_repeated() {
             let disk = sim.crash(0);
             disk.cut_at(before + cut);
             let error = repair(&disk).expect_err("cut");
-            assert!(is_power_cut(&error), "{error}");
+            assert!(disk.is_cut(), "{error}");
             let disk = disk.crash(seed);
             // A broker that is started in between changes nothing for the worse.
             if seed % 2 == 1 {
