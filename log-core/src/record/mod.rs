@@ -21,6 +21,7 @@ pub use batch::{
     Attributes, Batches, LENGTH_FIELD_END, OVERHEAD, RecordBatch, TimestampType, batches, crc32c,
     set_log_append_time, write_prefix,
 };
+#[cfg(feature = "storage")]
 pub(crate) use batch::{MAGIC, MAGIC_AT};
 pub use builder::{BatchBuilder, BuildError, ProducerStamp, set_producer_stamp};
 pub use compression::{Compression, DecompressError, DecompressLimits, UnknownCompression};
