@@ -119,6 +119,9 @@ mod tests {
 
         assert_eq!(log.close_segments(&open), open.len());
         assert_eq!(reader.open_segments(), []);
+        let late = reader.offset_for_timestamp(1039, Isolation::Uncommitted).expect("readable");
+        assert_eq!(late.expect("the last record").offset, 39);
+        assert_eq!(reader.open_segments(), [], "a time opens no segment whose records are all older");
         assert_eq!(records(&read.records), [(0, value(0))], "who reads keeps what he has");
         let all: Vec<(i64, String)> = (0..40).map(|offset| (offset, value(offset))).collect();
         assert_eq!(read_all(&reader, 0), all);

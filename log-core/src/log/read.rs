@@ -188,6 +188,9 @@ impl LogReader {
                 if segment.base_offset() >= end_offset {
                     break;
                 }
+                if segment.largest_timestamp(segment_end_offset)? < timestamp {
+                    continue;
+                }
                 let end = segment.end_position(segment_end_offset, end)?;
                 let found = segment.find_timestamp(timestamp, log_start, end, epochs)?;
                 if found.is_some() {

@@ -69,6 +69,8 @@ pub(crate) struct Segment {
     index_interval_bytes: u32,
     /// Bytes on disk, while the file has not been opened.
     bytes_on_disk: u64,
+    /// The largest timestamp, if the file was open before and has been closed.
+    noted_timestamp: Option<i64>,
     /// Whether the file's name is known to be durable. Nothing in a segment counts as durable before.
     named: AtomicBool,
     data: OnceLock<SegmentData>,
@@ -131,6 +133,7 @@ impl Segment {
             base_offset,
             index_interval_bytes,
             bytes_on_disk: 0,
+            noted_timestamp: None,
             named: AtomicBool::new(true),
             data: OnceLock::from(data),
             read_at: AtomicU64::new(read_clock()),
@@ -150,6 +153,7 @@ impl Segment {
             base_offset,
             index_interval_bytes,
             bytes_on_disk,
+            noted_timestamp: None,
             named: AtomicBool::new(true),
             data: OnceLock::new(),
             read_at: AtomicU64::new(read_clock()),
@@ -200,6 +204,7 @@ impl Segment {
             base_offset: self.base_offset,
             index_interval_bytes: self.index_interval_bytes,
             bytes_on_disk: data.file.published(),
+            noted_timestamp: Some(data.largest_timestamp()),
             named: AtomicBool::new(self.is_named()),
             data: OnceLock::new(),
             read_at: AtomicU64::new(self.read_at()),
@@ -262,10 +267,14 @@ impl Segment {
         Ok(self.data.get_or_init(|| data))
     }
 
-    /// The largest timestamp of all records, [`NO_TIMESTAMP`] if there are none. Opens the segment if
-    /// need be.
+    /// The largest timestamp of all records, [`NO_TIMESTAMP`] if there are none. Opens a segment that has
+    /// not been open before.
     pub(crate) fn largest_timestamp(&self, end_offset: Option<i64>) -> Result<i64, ReadError> {
-        Ok(self.load(end_offset)?.largest_timestamp())
+        match (self.data.get(), self.noted_timestamp) {
+            (Some(data), _) => Ok(data.largest_timestamp()),
+            (None, Some(noted)) => Ok(noted),
+            (None, None) => Ok(self.load(end_offset)?.largest_timestamp()),
+        }
     }
 
     pub(crate) fn sealed_end(&self) -> Option<u64> {
