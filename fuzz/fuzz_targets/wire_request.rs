@@ -83,5 +83,7 @@ fn fetch(body: Bytes, version: i16) {
 fn library<T: KafkaRequest + PartialEq + Debug>(body: Bytes, version: i16) {
     let Ok(request) = decode_request::<T>(body, version) else { return };
     let bytes = encode_request(&request, version).expect("a decoded request encodes");
-    assert_eq!(decode_request::<T>(bytes, version).as_ref(), Ok(&request));
+    let again = decode_request::<T>(bytes, version).expect("what was encoded decodes");
+    // A rate that is not a number differs from itself, and is printed alike.
+    assert!(again == request || format!("{again:?}") == format!("{request:?}"), "{request:?} became {again:?}");
 }

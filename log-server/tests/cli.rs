@@ -163,6 +163,10 @@ async fn a_data_directory_is_shown_and_damage_is_found() {
     let (code, found) = run("verify");
     assert_eq!(code, Some(0), "{found}");
     assert!(found.contains("repairable: topics/u-0: empty"), "{found}");
+    std::fs::write(dir.join("topics/u-0/partition.json"), "").unwrap();
+    let (code, found) = run("verify");
+    assert_eq!(code, Some(0), "{found}");
+    assert!(found.contains("repairable: topics/u-0: not in catalog.json"), "{found}");
 
     let segment = dir.join("topics/t-0/00000000000000000000.log");
     let mut bytes = std::fs::read(&segment).unwrap();

@@ -42,6 +42,7 @@ impl LogDir {
         let doubtful: Vec<&Wanted> = wanted.iter().filter(|wanted| !clean(wanted)).collect();
         let together = doubtful.len() > 1 && self.storage().can_sync_all();
         if together {
+            self.storage().settle_leftovers();
             let rewritten = for_all(&doubtful, threads, |(partition, _)| {
                 let path = format!("{}/{CHECKPOINT_FILE}", self.partition_path(partition));
                 CheckpointFile::rewrite(&**self.storage(), &path)

@@ -146,6 +146,10 @@ impl Storage for MmapStorage {
         self.whole.is_trusted()
     }
 
+    fn settle_leftovers(&self) {
+        self.whole.settle_leftovers();
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         self.turns.sync(|| self.whole.sync())
     }

@@ -61,6 +61,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Something of it could not be written, now or since this storage was opened, and is in doubt as
     /// after a failed sync of its file. Once it has failed it fails for good.
     fn sync_all(&self) -> io::Result<()>;
+    /// Has the system write what an earlier process has left to be written, and lets go of what of that
+    /// fails, which the first [`sync_all`](Storage::sync_all) would be blamed for. For a start, before it
+    /// writes anything: it writes again whatever of the earlier process it counts on.
+    fn settle_leftovers(&self) {}
     /// The length of a file in bytes, with what is allocated ahead.
     fn file_len(&self, path: &str) -> io::Result<u64>;
     /// The whole of a small file; `InvalidData` above [`READ_BYTES_MAX`].

@@ -46,6 +46,17 @@ impl WholeSync {
         self.trusted
     }
 
+    /// Syncs what others have written, and takes note of what has failed of that, so that
+    /// [`sync`](WholeSync::sync) speaks of what comes after this: an error that nobody has been told of is
+    /// the next descriptor's, whoever it was that wrote.
+    pub(super) fn settle_leftovers(&self) {
+        if self.trusted && syncfs(&self.root).is_err() {
+            tracing::warn!(
+                "something that was written to this file system before the start has not reached the disk"
+            );
+        }
+    }
+
     /// Syncs it, and fails for good once it has failed.
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut failed = self.failed.lock();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use log_core::log::{DIRECTORY_FORMAT, DirectoryIdentity, PartitionIdentity};
 use log_core::storage::{MmapStorage, Storage, WriteMode};
+use log_server::topic::Catalog;
 
 /// Where partitions lie within a data directory.
 const TOPICS_DIR: &str = "topics";
@@ -27,6 +28,8 @@ pub struct Opened {
     pub identity: DirectoryIdentity,
     /// Names of the partitions' directories, ordered by topic and number.
     pub partitions: Vec<String>,
+    /// Which topics there are; `None` if there is no catalog that can be read.
+    catalog: Option<Catalog>,
 }
 
 impl DataDir {
@@ -55,7 +58,8 @@ impl DataDir {
         partitions.retain(|name| number(name).is_some());
         partitions
             .sort_by_key(|name| (name.rsplit_once('-').map(|(topic, _)| topic.to_owned()), number(name)));
-        Ok(Opened { storage, identity, partitions })
+        let catalog = Catalog::open(Arc::clone(&storage)).ok().flatten();
+        Ok(Opened { storage, identity, partitions, catalog })
     }
 }
 
@@ -70,6 +74,15 @@ impl Opened {
     pub fn is_unfinished(&self, partition: &str) -> std::io::Result<bool> {
         let names = self.storage.list_dir(&self.path(partition))?;
         Ok(names.iter().all(|name| name.ends_with(TEMPORARY_SUFFIX)))
+    }
+
+    /// Whether the catalog knows a partition: what it does not is no partition, whatever its directory holds.
+    pub fn is_in_catalog(&self, partition: &str) -> bool {
+        let Some(catalog) = &self.catalog else { return true };
+        let topic = partition.rsplit_once('-').and_then(|(topic, _)| catalog.get(topic));
+        topic
+            .zip(number(partition))
+            .is_some_and(|(topic, number)| i64::from(number) < i64::from(topic.partitions))
     }
 
     /// What a partition's directory says it is.

@@ -71,6 +71,14 @@ impl Verify {
                 self.report(&mut totals, &Finding { severity, file, position: None, offsets: None, what });
                 continue;
             }
+            if !opened.is_in_catalog(partition) {
+                let what = "not in catalog.json: its creation or deletion was interrupted, and no start \
+                            takes it for a partition"
+                    .into();
+                let (severity, file) = (Severity::Repairable, opened.path(partition));
+                self.report(&mut totals, &Finding { severity, file, position: None, offsets: None, what });
+                continue;
+            }
             if let Err(what) = opened.partition_identity(partition) {
                 let file = format!("{}/partition.json", opened.path(partition));
                 self.report(
