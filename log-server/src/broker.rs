@@ -29,7 +29,7 @@ use crate::net::Listener;
 use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
 use crate::producer_ids::ProducerIds;
 use crate::quota::Quotas;
-use crate::runtime::GroupRouter;
+use crate::runtime::{GroupRouter, Surroundings};
 use crate::scrub::{ScrubLimits, Scrubber};
 use crate::space::Space;
 use crate::telemetry;
@@ -176,13 +176,13 @@ impl Broker {
             ),
         };
         background.spawn(housekeeping.run(shutdown.clone()));
-        let groups = GroupRouter::start(
-            config.clone(),
-            opened.topics.clone(),
-            opened.partitions.clone(),
-            background.clone(),
-            shutdown.clone(),
-        );
+        let surroundings = Surroundings {
+            topics: opened.topics.clone(),
+            partitions: opened.partitions.clone(),
+            tasks: background.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let groups = GroupRouter::start(&config, surroundings);
         let context = Arc::new(Context {
             cluster_id: opened.log_dir.cluster_id().to_owned(),
             advertised_host,

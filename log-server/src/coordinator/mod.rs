@@ -3,5 +3,6 @@
 //! Nothing below this module knows a socket, a clock or a runtime; the crate builds with
 //! `--no-default-features` to prove it.
 
+mod field;
 pub mod group;
 pub mod machine;

@@ -1,10 +1,11 @@
 //! Drives the coordinators: a shard is one task with one state machine over one partition of an internal topic, the
-//! router knows which shard a group is in.
+//! shards of a kind of coordinator are started together, and a router takes commands to them.
 
 mod partition_log;
 mod router;
 mod shard;
 mod shard_log;
+mod shards;
 
 #[cfg(test)]
 mod memory_log;
@@ -12,6 +13,7 @@ mod memory_log;
 mod shard_tests;
 
 pub use partition_log::PartitionShardLog;
-pub use router::{GroupRouter, partition_of};
+pub use router::GroupRouter;
 pub use shard::{Phase, ShardHandle, Unavailable};
 pub use shard_log::{Chunk, NotWritten, Offline, ReadFailed, ShardLog, Written};
+pub use shards::{InternalTopic, Shards, Surroundings, partition_of, shard_of};

@@ -1,73 +1,47 @@
-//! Knows which shard a group is in, and starts the shards.
-//!
-//! A group belongs to the partition of the internal topic that the hash of its id points to, by Kafka's rule, so that
-//! tools that look for a group's records find them. The topic is made when the first group is asked for: a broker that
-//! serves no groups does not have it.
+//! Takes commands and questions about groups to the shard that a group is in, and keeps the shards up to date about
+//! topics.
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-use super::partition_log::PartitionShardLog;
 use super::shard::{Phase, ShardHandle, Unavailable};
+use super::shards::{InternalTopic, Shards, Surroundings, shard_of};
 use crate::config::{BrokerConfig, Migration};
 use crate::coordinator::group::{
     Command, GroupConfig, GroupCoordinator, MigrationPolicy, REMOVALS_PER_DECISION_MAX, Reply, TopicId,
     TopicImage, TopicInfo,
 };
-use crate::partition::Registry;
-use crate::topic::{Catalog, NewTopic, Topic, TopicManager, Topics, name::CONSUMER_OFFSETS};
-
-/// Size of a segment of the internal topic. Only whole segments are freed, so this much stays when a log is shortened.
-const SEGMENT_BYTES: u64 = 16 << 20;
-
-/// The largest batch of the internal topic: one decision, at worst a group of the largest size with long
-/// subscriptions. What is in it has passed the limits on requests before.
-const BATCH_BYTES_MAX: i32 = i32::MAX;
+use crate::topic::{Catalog, Topic, Topics, name::CONSUMER_OFFSETS};
 
 /// The coordinators of all groups.
 pub struct GroupRouter {
-    config: Arc<BrokerConfig>,
     catalog: Arc<Catalog>,
-    topics: Arc<TopicManager>,
-    partitions: Arc<Registry>,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
-    shards: OnceLock<Arc<[Shard]>>,
-    /// Held while the topic is made and the shards are started, so that both happen once.
-    starting: Mutex<()>,
+    surroundings: Surroundings,
+    shards: Shards<GroupCoordinator>,
 }
 
 type Shard = ShardHandle<GroupCoordinator>;
 
 impl GroupRouter {
-    /// Starts the shards, if there are any, on `tasks`; they replay their logs while this returns.
-    pub fn start(
-        config: Arc<BrokerConfig>,
-        topics: Arc<TopicManager>,
-        partitions: Arc<Registry>,
-        tasks: TaskTracker,
-        shutdown: CancellationToken,
-    ) -> Arc<Self> {
-        let router = Arc::new(GroupRouter {
-            config,
-            catalog: topics.catalog().clone(),
-            topics,
-            partitions,
-            tasks,
-            shutdown,
-            shards: OnceLock::new(),
-            starting: Mutex::new(()),
+    /// Starts the shards, if there are any; they replay their logs while this returns.
+    pub fn start(config: &BrokerConfig, surroundings: Surroundings) -> Arc<Self> {
+        let catalog = surroundings.topics.catalog().clone();
+        let topic = InternalTopic {
+            name: CONSUMER_OFFSETS,
+            partitions: config.group_partitions,
+            snapshot_bytes: config.group_snapshot_bytes,
+        };
+        let (group_config, known) = (group_config(config), catalog.clone());
+        let shards = Shards::start(topic, surroundings.clone(), move || {
+            let topics = Arc::new(topic_image(&known.topics(), 0));
+            GroupCoordinator::new(group_config.clone()).with_topics(topics)
         });
-        if let Some(shards) = router.spawn_shards() {
-            let shards = router.shards.get_or_init(|| shards).clone();
+        let router = Arc::new(GroupRouter { catalog, surroundings, shards });
+        if let Some(shards) = router.shards.running().cloned() {
             router.clone().follow_topics(shards.clone());
             let forgetting = router.clone();
-            router.tasks.spawn(async move { forgetting.forget_deleted_topics(&shards).await });
+            let tasks = &router.surroundings.tasks;
+            tasks.spawn(async move { forgetting.forget_deleted_topics(&shards).await });
         }
         router
     }
@@ -82,38 +56,7 @@ impl GroupRouter {
     }
 
     async fn ensure_started(self: &Arc<Self>) -> Result<Arc<[Shard]>, Unavailable> {
-        if let Some(shards) = self.shards.get() {
-            return Ok(shards.clone());
-        }
-        let _in_turn = self.starting.lock().await;
-        if self.catalog.get(CONSUMER_OFFSETS).is_none() {
-            let for_ever = |name: &str| (name.to_owned(), "-1".to_owned());
-            let config = BTreeMap::from([
-                for_ever("retention.ms"),
-                for_ever("retention.bytes"),
-                ("segment.bytes".to_owned(), SEGMENT_BYTES.to_string()),
-                ("max.message.bytes".to_owned(), BATCH_BYTES_MAX.to_string()),
-            ]);
-            let topic = NewTopic {
-                name: CONSUMER_OFFSETS.to_owned(),
-                partitions: Some(self.config.group_partitions),
-                config,
-            };
-            for created in self.topics.create(vec![topic]).await {
-                if let Err(error) = created {
-                    tracing::error!(%error, "cannot make the topic that groups are kept in");
-                    return Err(Unavailable::NotWritten);
-                }
-            }
-        }
-        let shards = self.spawn_shards().ok_or(Unavailable::NotWritten)?;
-        // Until these empty logs are replayed there are no groups, and nobody is to be told that groups are loading.
-        for shard in shards.iter() {
-            shard.loaded().await;
-        }
-        let shards = self.shards.get_or_init(|| shards).clone();
-        self.clone().follow_topics(shards.clone());
-        Ok(shards)
+        self.shards.ensure_started(|shards| self.clone().follow_topics(shards.clone())).await
     }
 
     /// Tells the shards whenever topics change: groups that read them get a new assignment.
@@ -121,11 +64,11 @@ impl GroupRouter {
         let mut changes = self.catalog.changes();
         // What changed since the shards were spawned.
         changes.mark_changed();
-        self.tasks.clone().spawn(async move {
+        self.surroundings.tasks.clone().spawn(async move {
             let mut version = 0;
             loop {
                 tokio::select! {
-                    () = self.shutdown.cancelled() => return,
+                    () = self.surroundings.shutdown.cancelled() => return,
                     changed = changes.changed() => if changed.is_err() { return },
                 }
                 version += 1;
@@ -141,24 +84,6 @@ impl GroupRouter {
         });
     }
 
-    /// Spawns a shard for each partition of the internal topic; `None` if there is no such topic.
-    fn spawn_shards(&self) -> Option<Arc<[Shard]>> {
-        let partitions = self.partitions.topic(CONSUMER_OFFSETS)?;
-        let topics = Arc::new(topic_image(&self.catalog.topics(), 0));
-        let spawn = |partition| {
-            let log = PartitionShardLog::new(Arc::clone(partition));
-            ShardHandle::spawn(
-                format!("{partition:?}"),
-                GroupCoordinator::new(group_config(&self.config)).with_topics(topics.clone()),
-                Arc::new(log),
-                self.config.group_snapshot_bytes,
-                &self.tasks,
-                self.shutdown.clone(),
-            )
-        };
-        Some(partitions.iter().map(spawn).collect())
-    }
-
     /// Sends a command to the shard of `group_id`. It is in the shard's mailbox when this returns, unless the mailbox
     /// is full or the shards are yet to be started: then it gets there when the future is polled.
     pub fn submit(
@@ -166,7 +91,7 @@ impl GroupRouter {
         group_id: &str,
         command: Command,
     ) -> impl Future<Output = Result<Reply, Unavailable>> + Send + use<> {
-        let sent = match self.shards.get() {
+        let sent = match self.shards.running() {
             Some(shards) => Ok(shard_of(shards, group_id).submit(command)),
             None => Err((self.clone(), Arc::<str>::from(group_id), command)),
         };
@@ -191,16 +116,7 @@ impl GroupRouter {
         T: Send + 'static,
         Q: FnOnce(&GroupCoordinator) -> T + Send + 'static,
     {
-        let asked = match self.shards.get() {
-            Some(shards) => Ok(shard_of(shards, group_id).query(question)),
-            None => Err(question(&GroupCoordinator::new(GroupConfig::default()))),
-        };
-        async move {
-            match asked {
-                Ok(answer) => answer.await,
-                Err(answer) => Ok(answer),
-            }
-        }
+        self.shards.query(group_id, question)
     }
 
     /// Asks every shard, one answer each.
@@ -212,24 +128,18 @@ impl GroupRouter {
         T: Send + 'static,
         Q: Fn(&GroupCoordinator) -> T + Clone + Send + 'static,
     {
-        let Some(shards) = self.shards.get() else { return Ok(Vec::new()) };
-        let asked: Vec<_> = shards.iter().map(|shard| shard.query(question.clone())).collect();
-        let mut answers = Vec::with_capacity(asked.len());
-        for answer in asked {
-            answers.push(answer.await?);
-        }
-        Ok(answers)
+        self.shards.query_all(question).await
     }
 
     /// Whether groups are served, as far as there are any.
     pub fn is_ready(&self) -> bool {
-        self.shards.get().is_none_or(|shards| shards.iter().all(|shard| shard.phase() == Phase::Serving))
+        self.shards.is_ready()
     }
 
     /// Has every group forget its offsets in `topics`, which are deleted. What a failure leaves is forgotten at the next
     /// start.
     pub async fn forget_topics(&self, topics: Vec<Arc<str>>) {
-        let Some(shards) = self.shards.get() else { return };
+        let Some(shards) = self.shards.running() else { return };
         for shard in shards.iter() {
             if let Err(error) = forget_in(shard, &topics).await {
                 tracing::warn!(%error, ?topics, "offsets of a deleted topic stay until the next start");
@@ -267,7 +177,7 @@ impl GroupRouter {
 
 impl std::fmt::Debug for GroupRouter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GroupRouter({} shards)", self.shards.get().map_or(0, |shards| shards.len()))
+        write!(f, "GroupRouter({} shards)", self.shards.running().map_or(0, |shards| shards.len()))
     }
 }
 
@@ -309,32 +219,5 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         offset_metadata_bytes_max: config.group_offset_metadata_bytes_max,
         offsets_retention_ms: config.group_offsets_retention_ms,
         ..GroupConfig::default()
-    }
-}
-
-fn shard_of<'a>(shards: &'a [Shard], group_id: &str) -> &'a Shard {
-    &shards[partition_of(group_id, shards.len())]
-}
-
-/// The partition that a group belongs to among `count`: the hash that Java gives its id, without the sign.
-pub fn partition_of(group_id: &str, count: usize) -> usize {
-    let hash =
-        group_id.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    hash.checked_abs().unwrap_or(0) as usize % count.max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_where_kafka_would_put_them() {
-        // By Java's String.hashCode: 3556498, -1906497762, 98762257 and -2147483648.
-        assert_eq!(partition_of("test", 50), 3_556_498 % 50);
-        assert_eq!(partition_of("my-group", 50), 1_906_497_762 % 50);
-        assert_eq!(partition_of("größe", 50), 98_762_257 % 50);
-        assert_eq!(partition_of("", 50), 0);
-        assert_eq!(partition_of("polygenelubricants", 7), 0);
-        assert_eq!(partition_of("anything", 1), 0);
     }
 }

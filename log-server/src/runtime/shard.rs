@@ -110,7 +110,7 @@ where
             let (mut machine, replayed_bytes) = match replayed {
                 Ok(Ok(replayed)) => replayed,
                 Ok(Err(error)) => {
-                    tracing::error!(shard = name, %error, "a coordinator's log cannot be read: its groups are not served");
+                    tracing::error!(shard = name, %error, "a coordinator's log cannot be read: what is in it is not served");
                     phase_sender.send_replace(Phase::Failed);
                     return;
                 }
@@ -426,7 +426,7 @@ where
             Err(Offline) => {
                 tracing::error!(
                     shard = self.name,
-                    "a coordinator's log is offline: its groups are not served any more"
+                    "a coordinator's log is offline: what is in it is not served any more"
                 );
                 self.offline = true;
                 for (_, release) in self.held.drain(..) {

@@ -24,7 +24,6 @@ mod consumer;
 mod draft;
 mod event;
 mod expiry;
-mod field;
 mod join;
 mod member;
 mod membership;
@@ -68,6 +67,7 @@ pub use membership::{GroupState, InitialDelay, Membership, Phase};
 pub use offsets::REMOVALS_PER_DECISION_MAX;
 pub use reply::{GroupError, JoinRefused, Joined, JoinedMember, Reply, Synced};
 
+use super::field;
 use super::machine::{self, EntryError, LogEntry, Now, StateMachine, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The fields that records of groups are made of. Numbers are big-endian, a string is an i16 length and UTF-8, bytes
+//! The fields that the coordinators' records are made of. Numbers are big-endian, a string is an i16 length and UTF-8, bytes
 //! are an i32 length and the bytes. The compact forms of KIP-482 have a varint of one more than the length instead.
 
 use crate::coordinator::machine::EntryError;
