@@ -26,6 +26,8 @@ impl From<GroupError> for ErrorCode {
             GroupError::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
             GroupError::InvalidRegularExpression => ErrorCode::InvalidRegularExpression,
             GroupError::UnsupportedVersion => ErrorCode::UnsupportedVersion,
+            GroupError::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+            GroupError::TransactionEnded => ErrorCode::InvalidTxnState,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         }
     }

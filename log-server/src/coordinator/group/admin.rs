@@ -131,8 +131,9 @@ impl GroupCoordinator {
         self.groups.keys()
     }
 
-    /// The topics in which some group has an offset; a topic that several groups read comes several times.
+    /// The topics in which some group has an offset, or may have one when a transaction ends; a topic that several groups read comes several times.
     pub fn topics_with_offsets(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.groups.values().flat_map(|group| group.offsets.keys())
+        let pending = self.groups.values().flat_map(|group| group.pending.keys().map(|(topic, _)| topic));
+        self.groups.values().flat_map(|group| group.offsets.keys()).chain(pending)
     }
 }

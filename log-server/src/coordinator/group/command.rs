@@ -19,6 +19,10 @@ pub enum Command {
     Leave(LeaveGroup),
     /// Offsets are remembered.
     CommitOffsets(CommitOffsets),
+    /// Offsets are remembered, if the transaction that they belong to is committed.
+    CommitPendingOffsets(CommitPendingOffsets),
+    /// A transaction has come to its end. Sent to the shard of each offsets partition that takes part in it.
+    CompleteTransaction(CompleteTransaction),
     /// Offsets are forgotten on request.
     DeleteOffsets(DeleteOffsets),
     /// A group is forgotten on request.
@@ -119,7 +123,47 @@ pub struct CommitOffsets {
     pub offsets: Vec<OffsetToCommit>,
 }
 
-/// One partition's offset of a [`CommitOffsets`].
+/// TxnOffsetCommit.
+#[derive(Clone, Debug)]
+pub struct CommitPendingOffsets {
+    /// Whose group.
+    pub group_id: Arc<str>,
+    /// Who; empty if the producer does not say (versions before 3).
+    pub member: MemberIdentity,
+    /// The generation or member epoch that the member lives in; -1 if the producer does not say.
+    pub generation: i32,
+    /// Whose transaction.
+    pub producer_id: i64,
+    /// The producer's epoch.
+    pub producer_epoch: i16,
+    /// What [`completions`](super::GroupCoordinator::completions) was before the transaction coordinator was asked
+    /// whether the transaction is open.
+    pub completions: u64,
+    /// What to remember.
+    pub offsets: Vec<OffsetToCommit>,
+}
+
+/// The end of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct CompleteTransaction {
+    /// Whose transaction.
+    pub producer_id: i64,
+    /// The producer's epoch, which fences older ones from now on.
+    pub producer_epoch: i16,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// All of it counts.
+    Commit,
+    /// Nothing of it counts.
+    Abort,
+}
+
+/// One partition's offset of a [`CommitOffsets`] or a [`CommitPendingOffsets`].
 #[derive(Clone, Debug)]
 pub struct OffsetToCommit {
     /// Topic name.

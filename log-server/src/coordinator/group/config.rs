@@ -55,6 +55,8 @@ pub struct GroupConfig {
     pub offset_metadata_bytes_max: usize,
     /// `offsets.retention.minutes`, in milliseconds: how long the offsets of an empty group are kept.
     pub offsets_retention_ms: i64,
+    /// `producer.id.expiration.ms`: how long the last epoch of a transactional producer is remembered.
+    pub producer_expiration_ms: i64,
     /// `offsets.retention.check.interval.ms`: how often offsets and groups to forget are looked for.
     pub offsets_retention_check_interval_ms: u64,
 }
@@ -73,6 +75,7 @@ impl Default for GroupConfig {
             new_member_join_timeout_ms: 300_000,
             offset_metadata_bytes_max: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
+            producer_expiration_ms: 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,
         }
     }

@@ -1,6 +1,6 @@
 //! What changes a coordinator's state: durable events, which the log keeps, and soft ones, which a restart loses.
 
-use super::{ConsumerGroup, ConsumerRecord, Membership, TopicImage};
+use super::{Completion, ConsumerGroup, ConsumerRecord, Membership, PendingOffset, TopicImage};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -54,6 +54,38 @@ pub enum Event {
         topic: Arc<str>,
         /// Partition index.
         partition: i32,
+    },
+    /// Durable: an offset waits for the end of the transaction that it was committed in, or is overtaken while it
+    /// waits. Makes the group, if there is none.
+    OffsetPending {
+        /// The group.
+        group_id: Arc<str>,
+        /// Topic name.
+        topic: Arc<str>,
+        /// Partition index.
+        partition: i32,
+        /// Whose transaction.
+        producer_id: i64,
+        /// What waits.
+        pending: PendingOffset,
+    },
+    /// Durable: an offset does not wait any more.
+    PendingOffsetRemoved {
+        /// The group.
+        group_id: Arc<str>,
+        /// Topic name.
+        topic: Arc<str>,
+        /// Partition index.
+        partition: i32,
+        /// Whose transaction.
+        producer_id: i64,
+    },
+    /// Durable: a producer's transaction has come to its end, or (`None`) the producer is forgotten.
+    ProducerCompleted {
+        /// Which producer.
+        producer_id: i64,
+        /// With which epoch, and when.
+        completion: Option<Completion>,
     },
     /// Soft: this is what the group looks like now. Its durable part never differs from what the last
     /// `GroupStored` says, unless the group is in the middle of a rebalance.

@@ -112,7 +112,10 @@ impl GroupCoordinator {
             let group_id = &group.membership.group_id;
             let expired = group
                 .offsets()
-                .filter(|(topic, _, committed)| self.is_expired(now, group, topic, committed))
+                .filter(|(topic, partition, committed)| {
+                    self.is_expired(now, group, topic, committed)
+                        && !group.pending.contains_key(&((*topic).clone(), *partition))
+                })
                 .map(|(topic, partition, _)| (topic.clone(), partition));
             let mut removed = 0;
             for (topic, partition) in expired {
@@ -123,9 +126,18 @@ impl GroupCoordinator {
                     return Decision { events, replies: Vec::new() };
                 }
             }
-            let unused = group.is_empty() && group.membership.pending.is_empty();
+            let unused = group.is_empty() && group.membership.pending.is_empty() && group.pending.is_empty();
             if unused && removed == group.offsets().count() {
                 events.extend(forget(group));
+            }
+        }
+        for (producer_id, producer) in &self.producers {
+            let Some(completion) = producer.completion.filter(|_| producer.pending.is_empty()) else {
+                continue;
+            };
+            let idle_ms = now.wall_ms.saturating_sub(completion.completed_at_ms);
+            if idle_ms >= self.config.producer_expiration_ms {
+                events.push(Event::ProducerCompleted { producer_id: *producer_id, completion: None });
             }
         }
         let next_ms = now.monotonic_ms.saturating_add(self.config.offsets_retention_check_interval_ms.max(1));

@@ -10,7 +10,8 @@
 //! (skipped assignments).
 //!
 //! **Durable**: for each group the last generation that was stable or empty, with members, subscriptions and
-//! assignments; for each group and partition the committed offset. So members of a stable group go on after a restart
+//! assignments; for each group and partition the committed offset; for each transactional producer the offsets that wait
+//! for the end of its transaction, and the end of its last one. So members of a stable group go on after a restart
 //! of the broker without a rebalance.
 //!
 //! **Soft, lost on restart**: a rebalance in progress (the group is back in its last stable generation, and members
@@ -28,10 +29,13 @@ mod join;
 mod member;
 mod membership;
 mod offsets;
+mod pending;
+mod pending_record;
 mod record;
 mod reply;
 mod session;
 mod subscription;
+mod transactional;
 
 #[cfg(test)]
 mod expiry_tests;
@@ -49,11 +53,15 @@ mod session_tests;
 mod static_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod transactional_model;
+#[cfg(test)]
+mod transactional_tests;
 
 pub use admin::{GroupDescription, GroupKind, GroupListing, MemberDescription};
 pub use command::{
-    Command, CommitOffsets, DeleteOffsets, Heartbeat, JoinGroup, LeaveGroup, MemberIdentity, OffsetToCommit,
-    SyncGroup,
+    Command, CommitOffsets, CommitPendingOffsets, CompleteTransaction, DeleteOffsets, Heartbeat, JoinGroup,
+    LeaveGroup, MemberIdentity, OffsetToCommit, Outcome, SyncGroup,
 };
 pub use config::{GroupConfig, MigrationPolicy};
 pub use consumer::{
@@ -65,8 +73,10 @@ pub use event::{CommittedOffset, Event, GroupRecord, MemberRecord};
 pub use member::Member;
 pub use membership::{GroupState, InitialDelay, Membership, Phase};
 pub use offsets::REMOVALS_PER_DECISION_MAX;
+pub use pending::{Completion, PendingOffset};
 pub use reply::{GroupError, JoinRefused, Joined, JoinedMember, Reply, Synced};
 
+use self::pending::{PendingIndex, Producer};
 use super::field;
 use super::machine::{self, EntryError, LogEntry, Now, StateMachine, Token};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -88,6 +98,10 @@ pub struct GroupCoordinator {
     topics: Arc<TopicImage>,
     /// Consumer groups that have not looked at `topics` since it changed.
     stale: BTreeSet<Arc<str>>,
+    /// Transactional producers that have committed offsets here, until a while after their last transaction.
+    producers: BTreeMap<i64, Producer>,
+    /// The order of the next pending offset.
+    next_order: i64,
 }
 
 /// One group: who is in it, and how far it has read.
@@ -99,6 +113,8 @@ struct Group {
     /// Set in a consumer group, whose `membership` is empty.
     consumers: Option<Box<ConsumerGroup>>,
     offsets: BTreeMap<Arc<str>, BTreeMap<i32, CommittedOffset>>,
+    /// Where transactions are open, and whose. The offsets themselves are with the producers.
+    pending: PendingIndex,
     /// The group's entry in `deadlines`.
     deadline_ms: Option<u64>,
 }
@@ -110,6 +126,7 @@ impl Group {
             stored: None,
             consumers: None,
             offsets: BTreeMap::new(),
+            pending: PendingIndex::new(),
             deadline_ms: None,
         }
     }
@@ -139,7 +156,10 @@ impl Group {
 
     /// Whether there is anything that a restart would bring back.
     fn is_remembered(&self) -> bool {
-        self.stored.is_some() || self.consumers.is_some() || !self.offsets.is_empty()
+        self.stored.is_some()
+            || self.consumers.is_some()
+            || !self.offsets.is_empty()
+            || !self.pending.is_empty()
     }
 
     fn offset(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
@@ -163,6 +183,8 @@ impl GroupCoordinator {
             sweep_at_ms: u64::MAX,
             topics: Arc::default(),
             stale: BTreeSet::new(),
+            producers: BTreeMap::new(),
+            next_order: 0,
         }
     }
 
@@ -219,6 +241,8 @@ impl StateMachine for GroupCoordinator {
             Command::Heartbeat(heartbeat) => self.heartbeat(now, token, heartbeat),
             Command::Leave(leave) => self.leave(now, token, leave),
             Command::CommitOffsets(commit) => self.commit_offsets(now, token, commit),
+            Command::CommitPendingOffsets(commit) => self.commit_pending_offsets(now, token, commit),
+            Command::CompleteTransaction(complete) => self.complete_transaction(now, token, complete),
             Command::DeleteOffsets(delete) => self.delete_offsets(token, delete),
             Command::DeleteGroup(group_id) => self.delete_group(token, group_id),
             Command::ForgetTopics(topics) => self.forget_topics(token, &topics),
@@ -234,7 +258,8 @@ impl StateMachine for GroupCoordinator {
 
     fn poll_timeout(&self) -> Option<u64> {
         let group = self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms);
-        let sweep = (!self.groups.is_empty()).then_some(self.sweep_at_ms);
+        let is_empty = self.groups.is_empty() && self.producers.is_empty();
+        let sweep = (!is_empty).then_some(self.sweep_at_ms);
         let stale = (!self.stale.is_empty()).then_some(0);
         group.into_iter().chain(sweep).chain(stale).min()
     }
@@ -285,6 +310,15 @@ impl StateMachine for GroupCoordinator {
                     group.offsets.remove(&topic);
                 }
             }
+            Event::OffsetPending { group_id, topic, partition, producer_id, pending } => {
+                self.put_pending(producer_id, (group_id, topic, partition), pending);
+            }
+            Event::PendingOffsetRemoved { group_id, topic, partition, producer_id } => {
+                self.remove_pending(producer_id, &(group_id, topic, partition));
+            }
+            Event::ProducerCompleted { producer_id, completion } => {
+                self.put_completion(producer_id, completion);
+            }
             Event::MembershipChanged(membership) => {
                 let group_id = membership.group_id.clone();
                 self.group_mut(&group_id).membership = *membership;
@@ -318,7 +352,9 @@ impl StateMachine for GroupCoordinator {
     }
 
     fn snapshot(&self) -> Box<dyn Iterator<Item = LogEntry> + '_> {
-        Box::new(self.groups.values().flat_map(|group| {
+        let producers =
+            self.producers.iter().flat_map(|(producer_id, producer)| producer.entries(*producer_id));
+        let groups = self.groups.values().flat_map(|group| {
             let group_id = &group.membership.group_id;
             let stored = group.stored.iter().map(|record| record::encode_group(group_id, record));
             let offsets = group.offsets().map(|(topic, partition, committed)| {
@@ -326,7 +362,8 @@ impl StateMachine for GroupCoordinator {
             });
             let consumers = ConsumerGroup::changes(None, group.consumers.as_deref()).into_iter();
             stored.chain(consumers.map(|record| consumer::encode(group_id, &record))).chain(offsets)
-        }))
+        });
+        Box::new(groups.chain(producers))
     }
 
     fn loaded(&mut self, now: Now) {

@@ -35,6 +35,8 @@ impl GroupCoordinator {
                 committed_at_ms: now.wall_ms,
                 expires_at_ms,
             };
+            // What transactions have pending here is older than this.
+            events.extend(self.overtake_pending(&commit.group_id, &topic, partition, i64::MAX));
             events.push(Event::OffsetCommitted {
                 group_id: commit.group_id.clone(),
                 topic,
@@ -115,6 +117,7 @@ impl GroupCoordinator {
                 outcomes.push(Err(GroupError::GroupSubscribedToTopic));
                 continue;
             }
+            decision.events.extend(self.pending_removals(&delete.group_id, &topic, partition));
             if group.offset(&topic, partition).is_some() {
                 decision.events.push(Event::OffsetRemoved {
                     group_id: delete.group_id.clone(),
@@ -141,6 +144,9 @@ impl GroupCoordinator {
                     topic: topic.clone(),
                     partition,
                 }));
+                for (topic, partition) in group.pending.keys() {
+                    decision.events.extend(self.pending_removals(group_id, topic, *partition));
+                }
                 decision.events.extend(forget(group));
                 decision
             }
@@ -148,6 +154,12 @@ impl GroupCoordinator {
     }
 
     pub(super) fn forget_topics(&self, token: Token, topics: &[Arc<str>]) -> Decision {
+        let pending = self.groups.values().flat_map(|group| {
+            let places = group.pending.keys().filter(|(topic, _)| topics.contains(topic));
+            places.flat_map(|(topic, partition)| {
+                self.pending_removals(&group.membership.group_id, topic, *partition)
+            })
+        });
         let events: Vec<Event> = (self.groups.values())
             .flat_map(|group| {
                 let offsets = topics.iter().filter_map(|topic| group.offsets.get_key_value(topic));
@@ -159,6 +171,7 @@ impl GroupCoordinator {
                     })
                 })
             })
+            .chain(pending)
             .take(REMOVALS_PER_DECISION_MAX)
             .collect();
         let replies = vec![(token, Reply::ForgetTopics(events.len()))];

@@ -38,6 +38,19 @@ enum Step {
     },
     DeleteGroup,
     ForgetTopics,
+    CommitPending {
+        slot: Option<usize>,
+        producer_id: i64,
+        partition: i32,
+        /// The guard of a transaction that has ended since.
+        late: bool,
+    },
+    Complete {
+        producer_id: i64,
+        outcome: Outcome,
+        /// Ends it with the next epoch, as the second version of the protocol does.
+        bump: bool,
+    },
     FullDisk {
         slot: usize,
         what: usize,
@@ -61,10 +74,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => slot.clone().prop_map(|slot| Step::Leave { slot }),
         3 => (proptest::option::of(slot.clone()), 0..3, proptest::option::of(0i64..100_000))
             .prop_map(|(slot, partition, retention_ms)| Step::Commit { slot, partition, retention_ms }),
+        3 => (proptest::option::of(slot.clone()), 0i64..2, 0..3, proptest::bool::weighted(0.1)).prop_map(
+            |(slot, producer_id, partition, late)| Step::CommitPending { slot, producer_id, partition, late }
+        ),
+        2 => (0i64..2, prop_oneof![Just(Outcome::Commit), Just(Outcome::Abort)], any::<bool>())
+            .prop_map(|(producer_id, outcome, bump)| Step::Complete { producer_id, outcome, bump }),
         1 => (0..3).prop_map(|partition| Step::DeleteOffset { partition }),
         1 => Just(Step::DeleteGroup),
         1 => Just(Step::ForgetTopics),
-        1 => (slot, 0usize..4).prop_map(|(slot, what)| Step::FullDisk { slot, what }),
+        1 => (slot, 0usize..5).prop_map(|(slot, what)| Step::FullDisk { slot, what }),
         3 => prop_oneof![0u64..100, 0u64..15_000, 0u64..1_000_000].prop_map(|ms| Step::Advance { ms }),
         1 => (-1_000_000i64..1_000_000).prop_map(|by_ms| Step::SetClock { by_ms }),
         1 => Just(Step::Restart),
@@ -84,6 +102,8 @@ struct World {
     clients: [Client; SLOTS],
     asked: BTreeMap<Token, usize>,
     ids: usize,
+    /// Of each transactional producer.
+    epochs: [i16; 2],
     /// Leader of each generation of this run, as members were told.
     leaders: BTreeMap<i32, Arc<str>>,
 }
@@ -102,6 +122,7 @@ impl World {
             clients: Default::default(),
             asked: BTreeMap::new(),
             ids: 0,
+            epochs: [0; 2],
             leaders: BTreeMap::new(),
         }
     }
@@ -135,7 +156,8 @@ impl World {
                 })
             }
             2 => Command::Leave(LeaveGroup { group_id: GROUP.into(), members: vec![member] }),
-            _ => Command::CommitOffsets(CommitOffsets { member, ..commit_offsets("", generation, 7) }),
+            3 => Command::CommitOffsets(CommitOffsets { member, ..commit_offsets("", generation, 7) }),
+            _ => complete(0, self.epochs[0], Outcome::Commit),
         }
     }
 
@@ -177,6 +199,29 @@ impl World {
                 let mut commit = CommitOffsets { member, retention_ms, ..commit_offsets("", generation, 1) };
                 commit.offsets[0].partition = partition;
                 self.driver.send(Command::CommitOffsets(commit));
+            }
+            Step::CommitPending { slot, producer_id, partition, late } => {
+                let (member, generation) = match slot {
+                    Some(slot) => (self.identity(slot), self.clients[slot].generation),
+                    None => (MemberIdentity::default(), -1),
+                };
+                let completions = self.driver.machine.completions(producer_id) + u64::from(late);
+                let epoch = self.epochs[usize::try_from(producer_id).expect("small")];
+                let base = commit_pending(producer_id, epoch, 3);
+                let mut commit = CommitPendingOffsets { member, generation, completions, ..base };
+                commit.offsets[0].partition = partition;
+                let before = self.driver.machine.has_pending_offset(GROUP, "flights", partition);
+                let reply = self.driver.call(Command::CommitPendingOffsets(commit));
+                let taken = matches!(reply, Reply::CommitPendingOffsets(Ok(_)));
+                assert!(!(late && taken), "a commit after the end of its transaction was taken");
+                let after = self.driver.machine.has_pending_offset(GROUP, "flights", partition);
+                assert_eq!(after, before || taken);
+            }
+            Step::Complete { producer_id, outcome, bump } => {
+                let epoch = &mut self.epochs[usize::try_from(producer_id).expect("small")];
+                *epoch += i16::from(bump);
+                let complete = complete(producer_id, *epoch, outcome);
+                assert_eq!(self.driver.call(complete), Reply::CompleteTransaction(Ok(())));
             }
             Step::DeleteOffset { partition } => {
                 let partitions = vec![("flights".into(), partition)];

@@ -17,7 +17,7 @@
 //! offset keys 0, offset values 0 to 2 and group values 0 to 2 are version 3 with fields left out.
 
 use super::field::{Reader, put_bytes, put_i16, put_i32, put_i64, put_nullable_string, put_string};
-use super::{CommittedOffset, Event, GroupRecord, MemberRecord, consumer};
+use super::{CommittedOffset, Event, GroupRecord, MemberRecord, consumer, pending_record};
 use crate::coordinator::machine::{EntryError, LogEntry};
 use bytes::Bytes;
 
@@ -38,6 +38,17 @@ pub(super) fn encode(event: &Event) -> Option<LogEntry> {
         }
         Event::OffsetRemoved { group_id, topic, partition } => {
             Some(LogEntry { key: offset_key(group_id, topic, *partition), value: None })
+        }
+        Event::OffsetPending { group_id, topic, partition, producer_id, pending } => {
+            let place = (&**group_id, &**topic, *partition);
+            Some(pending_record::encode_pending(*producer_id, place, Some(pending)))
+        }
+        Event::PendingOffsetRemoved { group_id, topic, partition, producer_id } => {
+            let place = (&**group_id, &**topic, *partition);
+            Some(pending_record::encode_pending(*producer_id, place, None))
+        }
+        Event::ProducerCompleted { producer_id, completion } => {
+            Some(pending_record::encode_completion(*producer_id, completion.as_ref()))
         }
         Event::MembershipChanged(_)
         | Event::ConsumerChanged { .. }
@@ -134,6 +145,7 @@ pub(super) fn decode(entry: &LogEntry) -> Result<Option<Event>, EntryError> {
             }))
         }
         kind => consumer::decode(kind, &mut key, entry.value.as_ref())
+            .or_else(|| pending_record::decode(kind, &mut key, entry.value.as_ref()))
             .unwrap_or(Err(EntryError::UnknownVersion { what: "key of a group's record", version: kind }))
             .map(Some),
     }

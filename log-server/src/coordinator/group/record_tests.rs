@@ -144,3 +144,58 @@ proptest! {
         let _ = decode(&LogEntry { key: key.into(), value });
     }
 }
+
+#[test]
+fn a_pending_offset_and_the_end_of_a_transaction_are_written_so() {
+    let committed = CommittedOffset {
+        offset: 42,
+        leader_epoch: 3,
+        metadata: "m".into(),
+        committed_at_ms: 5,
+        expires_at_ms: None,
+    };
+    let pending = PendingOffset { producer_epoch: 2, order: 9, committed: Some(committed) };
+    let event = |pending| Event::OffsetPending {
+        group_id: "g".into(),
+        topic: "t".into(),
+        partition: 1,
+        producer_id: 4_000,
+        pending,
+    };
+    let entry = record::encode(&event(pending.clone())).expect("durable");
+    assert_eq!(&entry.key[..], b"\x40\0\0\0\0\0\0\0\x0f\xa0\0\x01g\0\x01t\0\0\0\x01");
+    assert_eq!(
+        &entry.value.clone().expect("a value")[..],
+        b"\0\0\0\x02\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0\x2a\0\0\0\x03\0\x01m\0\0\0\0\0\0\0\x05"
+    );
+    assert_eq!(record::decode(&entry), Ok(Some(event(pending.clone()))));
+
+    let overtaken = event(PendingOffset { committed: None, ..pending });
+    let entry = record::encode(&overtaken).expect("durable");
+    assert_eq!(&entry.value.clone().expect("a value")[..], b"\0\0\0\x02\0\0\0\0\0\0\0\x09\x01");
+    assert_eq!(record::decode(&entry), Ok(Some(overtaken)));
+
+    let completion = Some(Completion { producer_epoch: 2, completed_at_ms: 5 });
+    let completed = Event::ProducerCompleted { producer_id: 4_000, completion };
+    let entry = record::encode(&completed).expect("durable");
+    assert_eq!(&entry.key[..], b"\x40\x01\0\0\0\0\0\0\x0f\xa0");
+    assert_eq!(&entry.value.clone().expect("a value")[..], b"\0\0\0\x02\0\0\0\0\0\0\0\x05");
+    assert_eq!(record::decode(&entry), Ok(Some(completed)));
+}
+
+#[test]
+fn pending_records_cut_anywhere_are_malformed() {
+    let pending = PendingOffset { producer_epoch: 2, order: 9, committed: None };
+    let (group_id, topic) = ("g".into(), "t".into());
+    let event = Event::OffsetPending { group_id, topic, partition: 1, producer_id: 4_000, pending };
+    let whole = record::encode(&event).expect("durable");
+    for end in 2..whole.key.len() {
+        let cut = LogEntry { key: whole.key.slice(..end), value: whole.value.clone() };
+        assert!(matches!(record::decode(&cut), Err(EntryError::Malformed { .. })), "key cut at {end}");
+    }
+    let value = whole.value.clone().expect("a value");
+    for end in 0..value.len() {
+        let cut = LogEntry { key: whole.key.clone(), value: Some(value.slice(..end)) };
+        assert!(matches!(record::decode(&cut), Err(EntryError::Malformed { .. })), "value cut at {end}");
+    }
+}

@@ -19,6 +19,10 @@ pub enum Reply {
     Leave(Result<Vec<Result<(), GroupError>>, GroupError>),
     /// To `CommitOffsets`: an outcome for each offset in the order of the request.
     CommitOffsets(Result<Vec<Result<(), GroupError>>, GroupError>),
+    /// To `CommitPendingOffsets`: an outcome for each offset in the order of the request.
+    CommitPendingOffsets(Result<Vec<Result<(), GroupError>>, GroupError>),
+    /// To `CompleteTransaction`.
+    CompleteTransaction(Result<(), GroupError>),
     /// To `DeleteOffsets`: an outcome for each partition in the order of the request.
     DeleteOffsets(Result<Vec<Result<(), GroupError>>, GroupError>),
     /// To `DeleteGroup`.
@@ -136,6 +140,12 @@ pub enum GroupError {
     /// A member of a consumer group uses a version that does not know epochs.
     #[error("members of a consumer group have to use version 9 or above")]
     UnsupportedVersion,
+    /// A newer epoch of the producer has been seen.
+    #[error("the producer's epoch is an old one")]
+    ProducerFenced,
+    /// The transaction of a commit has ended before the commit could be taken.
+    #[error("the transaction has ended")]
+    TransactionEnded,
     /// More than `offset.metadata.max.bytes`.
     #[error("the metadata stored with the offset is too large")]
     OffsetMetadataTooLarge,

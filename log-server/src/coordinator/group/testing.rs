@@ -8,9 +8,14 @@ use std::collections::BTreeMap;
 pub(super) const GROUP: &str = "readers";
 
 /// Durable state in a form that can be compared: for each group its record, what it is as a consumer group, and its
-/// offsets.
-type Durable =
-    BTreeMap<Arc<str>, (Option<GroupRecord>, Option<ConsumerGroup>, Vec<(Arc<str>, i32, CommittedOffset)>)>;
+/// offsets; and the transactional producers.
+type Durable = (
+    BTreeMap<Arc<str>, (Option<GroupRecord>, Option<ConsumerGroup>, Vec<(Arc<str>, i32, CommittedOffset)>)>,
+    Producers,
+);
+
+/// Of each transactional producer its last completion and its pending offsets.
+type Producers = BTreeMap<i64, (Option<Completion>, BTreeMap<pending::Place, PendingOffset>)>;
 
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -187,6 +192,17 @@ impl Driver {
             let entry = noted.map(|at| (at, group.membership.group_id.clone()));
             assert!(entry.is_none_or(|entry| self.machine.deadlines.contains(&entry)));
         }
+        let indexed = self.machine.groups.iter().flat_map(|(group_id, group)| {
+            let places = group.pending.iter();
+            places.flat_map(move |((topic, partition), producers)| {
+                producers.iter().map(move |id| (*id, (group_id.clone(), topic.clone(), *partition)))
+            })
+        });
+        let indexed: BTreeSet<(i64, pending::Place)> = indexed.collect();
+        let pending = self.machine.producers.iter();
+        let pending =
+            pending.flat_map(|(id, it)| it.pending.keys().map(|place| (*id, place.clone()))).collect();
+        assert_eq!(indexed, pending, "the groups' index is not what the producers have");
         assert!(self.machine.deadlines.len() <= self.machine.groups.len());
         assert_eq!(parked, self.unanswered, "a request is neither answered nor parked, or it is both");
     }
@@ -204,12 +220,14 @@ fn replay<'a>(config: &GroupConfig, log: impl Iterator<Item = &'a LogEntry>) -> 
 
 fn durable(machine: &GroupCoordinator) -> Durable {
     let kept = machine.groups.values().filter(|group| group.is_remembered());
-    kept.map(|group| {
+    let groups = kept.map(|group| {
         let offsets = group.offsets().map(|(topic, partition, at)| (topic.clone(), partition, at.clone()));
         let consumers = group.consumers.as_deref().map(without_deadlines);
         (group.membership.group_id.clone(), (group.stored.clone(), consumers, offsets.collect()))
-    })
-    .collect()
+    });
+    let producers = machine.producers.iter();
+    let producers = producers.map(|(id, it)| (*id, (it.completion, it.pending.clone())));
+    (groups.collect(), producers.collect())
 }
 
 fn without_deadlines(group: &ConsumerGroup) -> ConsumerGroup {
@@ -332,6 +350,23 @@ pub(super) fn commit_offsets(member_id: &str, generation: i32, offset: i64) -> C
             metadata: "note".into(),
         }],
     }
+}
+
+/// An offset of a producer that does not say who it is in the group.
+pub(super) fn commit_pending(producer_id: i64, producer_epoch: i16, offset: i64) -> CommitPendingOffsets {
+    CommitPendingOffsets {
+        group_id: GROUP.into(),
+        member: MemberIdentity::default(),
+        generation: -1,
+        producer_id,
+        producer_epoch,
+        completions: 0,
+        offsets: commit_offsets("", -1, offset).offsets,
+    }
+}
+
+pub(super) fn complete(producer_id: i64, producer_epoch: i16, outcome: Outcome) -> Command {
+    Command::CompleteTransaction(CompleteTransaction { producer_id, producer_epoch, outcome })
 }
 
 pub(super) fn committed(driver: &Driver) -> Option<i64> {
