@@ -1,7 +1,8 @@
 //! OffsetFetch (9), versions 1 to 10: how far groups have read.
 //!
 //! - No offset is -1 with no error. Topics null (v2 and later) asks for all offsets of the group.
-//! - v7: RequireStable, which waits for open transactions; there are none, so every offset is stable.
+//! - v7: RequireStable (KIP-447). A partition in which a transaction has an offset pending is UNSTABLE_OFFSET_COMMIT,
+//!   and the client asks again; without it, the client is told the offset from before the transaction.
 //! - v8 and later ask for many groups, each answered by itself (KIP-709); before that, for one.
 //! - v9 has members identify themselves, which only consumer groups check: UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH. v10: topics by id,
 //!   UNKNOWN_TOPIC_ID where there is none.
@@ -29,6 +30,7 @@ pub fn handle(
     message: OffsetFetchRequest,
 ) -> impl Future<Output = OffsetFetchResponse> + Send + use<> {
     let version = request.version();
+    let require_stable = message.require_stable;
     let questions: Vec<Question> = if version >= 8 {
         message.groups.iter().map(|group| Question::of_group(context, version, group)).collect()
     } else {
@@ -41,7 +43,7 @@ pub fn handle(
                 (group_id.clone(), question.topics.clone(), question.member.clone());
             let answer = context.groups.query(&group_id, move |groups| {
                 groups.check_fetch(&asked, member.0.as_deref(), member.1)?;
-                Ok(offsets(groups, &asked, topics))
+                Ok(offsets(groups, &asked, topics, require_stable))
             });
             (question, answer)
         })
@@ -87,8 +89,11 @@ struct AskedTopic {
     partitions: Vec<i32>,
 }
 
-/// What one group answers: topics with their partitions, each with the offset if there is one.
-type Offsets = Vec<(Arc<str>, Vec<(i32, Option<CommittedOffset>)>)>;
+/// What a partition's answer is: the offset if there is one.
+type Answer = Result<Option<CommittedOffset>, ErrorCode>;
+
+/// What one group answers: topics with their partitions.
+type Offsets = Vec<(Arc<str>, Vec<(i32, Answer)>)>;
 
 impl Question {
     fn of_request(message: &OffsetFetchRequest) -> Self {
@@ -122,19 +127,32 @@ impl Question {
 }
 
 /// What a group has committed, for the topics asked for or for all.
-fn offsets(groups: &GroupCoordinator, group_id: &str, topics: Option<Vec<AskedTopic>>) -> Offsets {
+fn offsets(
+    groups: &GroupCoordinator,
+    group_id: &str,
+    topics: Option<Vec<AskedTopic>>,
+    require_stable: bool,
+) -> Offsets {
+    let stable = |topic: &str, partition, committed: Option<&CommittedOffset>| -> Answer {
+        match require_stable && groups.has_pending_offset(group_id, topic, partition) {
+            true => Err(ErrorCode::UnstableOffsetCommit),
+            false => Ok(committed.cloned()),
+        }
+    };
     if let Some(topics) = topics {
         let answer = topics.into_iter().map(|topic| {
-            let committed =
-                |partition| (partition, groups.committed(group_id, &topic.name, partition).cloned());
-            let partitions = topic.partitions.iter().copied().map(committed).collect();
+            let answer = |partition| {
+                let committed = groups.committed(group_id, &topic.name, partition);
+                (partition, stable(&topic.name, partition, committed))
+            };
+            let partitions = topic.partitions.iter().copied().map(answer).collect();
             (topic.name.clone(), partitions)
         });
         return answer.collect();
     }
     let mut all: Offsets = Vec::new();
     for (topic, partition, committed) in groups.committed_all(group_id).into_iter().flatten() {
-        let row = (partition, Some(committed.clone()));
+        let row = (partition, stable(topic, partition, Some(committed)));
         match all.last_mut() {
             Some((name, partitions)) if name == topic => partitions.push(row),
             _ => all.push((topic.clone(), vec![row])),
@@ -158,30 +176,27 @@ fn group_response(
         }
     };
     let known = offsets.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, committed)| row(index, committed)).collect();
+        let partitions = partitions.into_iter().map(|(index, answer)| row(index, answer)).collect();
         let topic_id = id_of(&name);
         let name = if version < 10 { StrBytes::from(&*name) } else { StrBytes::default() };
         message!(OffsetFetchResponseTopics { name: name, topic_id: topic_id, partitions: partitions })
     });
     let unknown = question.unknown.into_iter().map(|(topic_id, partitions)| {
-        let refused = |index| {
-            let mut row = row(index, None);
-            row.error_code = ErrorCode::UnknownTopicId.code();
-            row
-        };
+        let refused = |index| row(index, Err(ErrorCode::UnknownTopicId));
         let partitions = partitions.into_iter().map(refused).collect();
         message!(OffsetFetchResponseTopics { topic_id: topic_id, partitions: partitions })
     });
     message!(OffsetFetchResponseGroup { group_id: group_id, topics: known.chain(unknown).collect() })
 }
 
-fn row(index: i32, committed: Option<CommittedOffset>) -> OffsetFetchResponsePartitions {
-    let (offset, epoch, metadata) = parts(committed);
+fn row(index: i32, answer: Answer) -> OffsetFetchResponsePartitions {
+    let (offset, epoch, metadata, error) = parts(answer);
     message!(OffsetFetchResponsePartitions {
         partition_index: index,
         committed_offset: offset,
         committed_leader_epoch: epoch,
         metadata: Some(metadata),
+        error_code: error.code(),
     })
 }
 
@@ -195,14 +210,15 @@ fn single_response(
         Ok(offsets) => (offsets, ErrorCode::None),
         Err(error) => {
             let asked = question.topics.unwrap_or_default().into_iter();
-            let none =
-                |topic: AskedTopic| (topic.name, topic.partitions.into_iter().map(|p| (p, None)).collect());
+            let none = |topic: AskedTopic| {
+                (topic.name, topic.partitions.into_iter().map(|p| (p, Err(error))).collect())
+            };
             (asked.map(none).collect(), error)
         }
     };
     let topics = offsets.into_iter().map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, committed)| {
-            let (offset, epoch, metadata) = parts(committed);
+        let partitions = partitions.into_iter().map(|(index, answer)| {
+            let (offset, epoch, metadata, error) = parts(answer);
             message!(OffsetFetchResponsePartition {
                 partition_index: index,
                 committed_offset: offset,
@@ -220,9 +236,13 @@ fn single_response(
     })
 }
 
-fn parts(committed: Option<CommittedOffset>) -> (i64, i32, StrBytes) {
-    match committed {
-        Some(committed) => (committed.offset, committed.leader_epoch, StrBytes::from(&*committed.metadata)),
-        None => (-1, -1, StrBytes::default()),
+fn parts(answer: Answer) -> (i64, i32, StrBytes, ErrorCode) {
+    match answer {
+        Ok(Some(committed)) => {
+            let metadata = StrBytes::from(&*committed.metadata);
+            (committed.offset, committed.leader_epoch, metadata, ErrorCode::None)
+        }
+        Ok(None) => (-1, -1, StrBytes::default(), ErrorCode::None),
+        Err(error) => (-1, -1, StrBytes::default(), error),
     }
 }

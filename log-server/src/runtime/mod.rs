@@ -13,7 +13,7 @@ mod memory_log;
 mod shard_tests;
 
 pub use partition_log::PartitionShardLog;
-pub use router::GroupRouter;
+pub use router::{GroupRouter, NotCompleted};
 pub use shard::{Phase, ShardHandle, Unavailable};
 pub use shard_log::{Chunk, NotWritten, Offline, ReadFailed, ShardLog, Written};
 pub use shards::{InternalTopic, Shards, Surroundings, partition_of, shard_of};

@@ -8,8 +8,8 @@ use super::shard::{Phase, ShardHandle, Unavailable};
 use super::shards::{InternalTopic, Shards, Surroundings, shard_of};
 use crate::config::{BrokerConfig, Migration};
 use crate::coordinator::group::{
-    Command, GroupConfig, GroupCoordinator, MigrationPolicy, REMOVALS_PER_DECISION_MAX, Reply, TopicId,
-    TopicImage, TopicInfo,
+    Command, CompleteTransaction, GroupConfig, GroupCoordinator, MigrationPolicy, Outcome,
+    REMOVALS_PER_DECISION_MAX, Reply, TopicId, TopicImage, TopicInfo,
 };
 use crate::topic::{Catalog, Topic, Topics, name::CONSUMER_OFFSETS};
 
@@ -21,6 +21,17 @@ pub struct GroupRouter {
 }
 
 type Shard = ShardHandle<GroupCoordinator>;
+
+/// Why a transaction has not been ended in a partition of the internal topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotCompleted {
+    /// The partition's coordinator does not answer.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The coordinator of groups has seen a newer epoch of the producer.
+    #[error("the producer's epoch is an old one")]
+    Fenced,
+}
 
 impl GroupRouter {
     /// Starts the shards, if there are any; they replay their logs while this returns.
@@ -103,6 +114,31 @@ impl GroupRouter {
                     shard_of(&shards, &group_id).submit(command).await
                 }
             }
+        }
+    }
+
+    /// Ends a producer's transaction in one partition of the internal topic: what it has pending there is committed or
+    /// dropped, and older epochs of the producer are fenced. Durable when this is answered; to be told again changes
+    /// nothing. A partition that there is not has nothing to end.
+    ///
+    /// # Errors
+    /// [`NotCompleted::Unavailable`]: to be told again. [`NotCompleted::Fenced`]: never to be told again.
+    pub async fn complete_transaction(
+        &self,
+        offsets_partition: i32,
+        producer_id: i64,
+        producer_epoch: i16,
+        outcome: Outcome,
+    ) -> Result<(), NotCompleted> {
+        let index = usize::try_from(offsets_partition).ok();
+        let Some(shard) = self.shards.running().zip(index).and_then(|(shards, index)| shards.get(index))
+        else {
+            return Ok(());
+        };
+        let complete = CompleteTransaction { producer_id, producer_epoch, outcome };
+        match shard.submit(Command::CompleteTransaction(complete)).await? {
+            Reply::CompleteTransaction(Err(_)) => Err(NotCompleted::Fenced),
+            _ => Ok(()),
         }
     }
 
