@@ -29,7 +29,7 @@ use crate::net::Listener;
 use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
 use crate::producer_ids::ProducerIds;
 use crate::quota::Quotas;
-use crate::runtime::{GroupRouter, Surroundings};
+use crate::runtime::{GroupRouter, Surroundings, Transactions};
 use crate::scrub::{ScrubLimits, Scrubber};
 use crate::space::Space;
 use crate::telemetry;
@@ -182,6 +182,7 @@ impl Broker {
             tasks: background.clone(),
             shutdown: shutdown.clone(),
         };
+        let transactions = Transactions::start(&config, surroundings.clone(), opened.producer_ids.clone());
         let groups = GroupRouter::start(&config, surroundings);
         let context = Arc::new(Context {
             cluster_id: opened.log_dir.cluster_id().to_owned(),
@@ -192,6 +193,7 @@ impl Broker {
             topics: opened.topics,
             partitions: opened.partitions,
             groups,
+            transactions,
             lag_cache: Arc::new(LagCache::default()),
             producer_ids: opened.producer_ids,
             quotas: Arc::new(opened.quotas),
@@ -331,7 +333,7 @@ struct Opened {
     log_dir: Arc<LogDir>,
     partitions: Arc<Registry>,
     topics: Arc<TopicManager>,
-    producer_ids: ProducerIds,
+    producer_ids: Arc<ProducerIds>,
     quotas: Quotas,
     dynamic: Arc<DynamicConfig>,
     scrubber: Arc<Scrubber>,
@@ -392,7 +394,7 @@ impl Opening {
             flusher.clone(),
             partitions_max,
         )?;
-        let producer_ids = ProducerIds::open(storage.clone()).map_err(data_dir)?;
+        let producer_ids = Arc::new(ProducerIds::open(storage.clone()).map_err(data_dir)?);
         let window = Duration::from_millis(self.config.quota_window_ms);
         let quotas = Quotas::open(storage.clone(), window, self.metrics.clone()).map_err(data_dir)?;
         let limits = ScrubLimits {

@@ -119,8 +119,8 @@ settings! {
     /// Milliseconds for which a record is kept even if the disk fills up, of a topic with a retention.ms that is
     /// longer; -1 deletes nothing before its time [default: 86400000]
     space_retention_floor_ms: i64 = DAY_MS as i64;
-    /// Bytes that each partition with committed offsets has allocated ahead, for commits when the disk has not a block
-    /// left [default: 1048576]
+    /// Bytes that each partition with committed offsets or transactions has allocated ahead, to be written to when the
+    /// disk has not a block left [default: 1048576]
     group_reserve_bytes: u64 = MIB;
     /// Milliseconds within which all sealed segments are read and checked, again and again; 0 for never
     /// [default: 604800000]
@@ -189,6 +189,17 @@ settings! {
     /// Bytes that a partition of that topic may grow by before it is rewritten with what is still needed
     /// [default: 16777216]
     group_snapshot_bytes: u64 = 16 * MIB;
+
+    /// The longest that a producer may ask to have a transaction open, in milliseconds [default: 900000]
+    transaction_timeout_max_ms: i32 = 900_000;
+    /// Milliseconds that a transactional id without an open transaction is remembered after its last use
+    /// [default: 604800000]
+    transactional_id_expiration_ms: i64 = 7 * DAY_MS as i64;
+    /// Partitions of the internal topic that holds transactions; fixed once it exists [default: 8]
+    transaction_partitions: i32 = 8;
+    /// Bytes that a partition of that topic may grow by before it is rewritten with what is still needed
+    /// [default: 16777216]
+    transaction_snapshot_bytes: u64 = 16 * MIB;
 
     /// Milliseconds that a shutdown waits for requests in flight [default: 10000]
     shutdown_wait_ms: u64 = 10 * SECOND_MS;
@@ -292,6 +303,27 @@ impl BrokerConfig {
         }
         if self.group_partitions < 1 {
             return refuse("group_partitions", self.group_partitions, "at least one partition is needed");
+        }
+        if self.transaction_partitions < 1 {
+            return refuse(
+                "transaction_partitions",
+                self.transaction_partitions,
+                "at least one partition is needed",
+            );
+        }
+        if self.transaction_timeout_max_ms < 1 {
+            return refuse(
+                "transaction_timeout_max_ms",
+                self.transaction_timeout_max_ms,
+                "a transaction needs at least a millisecond",
+            );
+        }
+        if self.transactional_id_expiration_ms < 1 {
+            return refuse(
+                "transactional_id_expiration_ms",
+                self.transactional_id_expiration_ms,
+                "an id has to be remembered for at least a millisecond",
+            );
         }
         if self.request_bytes_max < 1024 {
             return refuse("request_bytes_max", self.request_bytes_max, "ordinary requests need 1024 bytes");

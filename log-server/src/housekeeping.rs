@@ -91,11 +91,13 @@ impl Housekeeping {
         })
     }
 
-    /// Keeps blocks ahead of the ends of the logs that offsets are committed to, so that commits go on when others have
-    /// filled the disk.
+    /// Keeps blocks ahead of the ends of the logs that offsets and the ends of transactions are written to, so that both
+    /// go on when others have filled the disk.
     fn allocate_for_commits(&self) {
-        let Some(partitions) = self.partitions.topic(name::CONSUMER_OFFSETS) else { return };
-        for partition in partitions.iter() {
+        let internal = [name::CONSUMER_OFFSETS, name::TRANSACTION_STATE];
+        for partition in
+            internal.iter().filter_map(|topic| self.partitions.topic(topic)).flat_map(|it| it.to_vec())
+        {
             if let Err(error) = partition.log().make_room_ahead(self.config.group_reserve_bytes, LEADER_EPOCH)
             {
                 tracing::debug!(?partition, %error, "no room ahead for commits; what there is goes on being used");

@@ -151,7 +151,12 @@ impl Reader {
 
     /// The count of an array. Only a claim: never to be allocated by.
     pub(super) fn compact_count(&mut self) -> Result<u32, EntryError> {
-        self.varint()?.checked_sub(1).ok_or_else(|| self.malformed("an array is null that must not be"))
+        self.compact_nullable_count()?.ok_or_else(|| self.malformed("an array is null that must not be"))
+    }
+
+    /// As [`compact_count`](Self::compact_count), of an array that may be null.
+    pub(super) fn compact_nullable_count(&mut self) -> Result<Option<u32>, EntryError> {
+        Ok(self.varint()?.checked_sub(1))
     }
 
     pub(super) fn compact_nullable_string(&mut self) -> Result<Option<Arc<str>>, EntryError> {
@@ -173,14 +178,25 @@ impl Reader {
     /// Passes over the tagged fields at the end of a structure, except `wanted`, which is returned.
     pub(super) fn tagged(&mut self, wanted: Option<u32>) -> Result<Option<Bytes>, EntryError> {
         let mut found = None;
-        for _ in 0..self.varint()? {
-            let (tag, length) = (self.varint()?, self.varint()?);
-            let field = self.take(length as usize)?;
+        self.each_tagged(|tag, field| {
             if Some(tag) == wanted {
                 found = Some(field);
             }
-        }
+            Ok(())
+        })?;
         Ok(found)
+    }
+
+    /// Hands the tagged fields at the end of a structure to `each`, by their tags.
+    pub(super) fn each_tagged(
+        &mut self,
+        mut each: impl FnMut(u32, Bytes) -> Result<(), EntryError>,
+    ) -> Result<(), EntryError> {
+        for _ in 0..self.varint()? {
+            let (tag, length) = (self.varint()?, self.varint()?);
+            each(tag, self.take(length as usize)?)?;
+        }
+        Ok(())
     }
 
     /// Copied, so that a small piece does not keep a whole segment's memory alive.

@@ -6,3 +6,4 @@
 mod field;
 pub mod group;
 pub mod machine;
+pub mod transaction;

@@ -231,6 +231,24 @@ const ROWS: &[Row] = &[
         "Setting request_bytes_max: the largest request.",
         |config| config.request_bytes_max.to_string(),
     ),
+    (
+        "transaction.max.timeout.ms",
+        ConfigType::Int,
+        "Setting transaction_timeout_max_ms: the longest that a producer may have a transaction open.",
+        |config| config.transaction_timeout_max_ms.to_string(),
+    ),
+    (
+        "transaction.state.log.num.partitions",
+        ConfigType::Int,
+        "Setting transaction_partitions: partitions of the internal topic that holds transactions.",
+        |config| config.transaction_partitions.to_string(),
+    ),
+    (
+        "transactional.id.expiration.ms",
+        ConfigType::Int,
+        "Setting transactional_id_expiration_ms: how long a transactional id is remembered after its last use.",
+        |config| config.transactional_id_expiration_ms.to_string(),
+    ),
 ];
 
 /// All of them, by name.

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::partition::{ColdReads, FetchSessions, Registry};
 use crate::producer_ids::ProducerIds;
 use crate::quota::Quotas;
-use crate::runtime::GroupRouter;
+use crate::runtime::{GroupRouter, Transactions};
 use crate::scrub::Scrubber;
 use crate::space::Space;
 use crate::telemetry::Clients;
@@ -42,10 +42,12 @@ pub struct Context {
     pub partitions: Arc<Registry>,
     /// The coordinators of consumer groups.
     pub groups: Arc<GroupRouter>,
+    /// The coordinators of transactions.
+    pub transactions: Arc<Transactions>,
     /// Timestamps that lag is computed from.
     pub lag_cache: Arc<LagCache>,
     /// Ids for idempotent producers.
-    pub producer_ids: ProducerIds,
+    pub producer_ids: Arc<ProducerIds>,
     /// What clients may produce and fetch, and have.
     pub quotas: Arc<Quotas>,
     /// Clients that push their metrics, and what they pushed.

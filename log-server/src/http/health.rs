@@ -28,5 +28,8 @@ fn not_ready(context: &Context) -> Option<String> {
     if let Some(reason) = context.log_dir.health().reason() {
         return Some(format!("the log directory is offline: {reason}"));
     }
-    (!context.groups.is_ready()).then(|| "loading the groups".to_owned())
+    if !context.groups.is_ready() {
+        return Some("loading the groups".to_owned());
+    }
+    (!context.transactions.is_ready()).then(|| "loading the transactions".to_owned())
 }

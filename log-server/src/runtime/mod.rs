@@ -6,6 +6,7 @@ mod router;
 mod shard;
 mod shard_log;
 mod shards;
+mod transactions;
 
 #[cfg(test)]
 mod memory_log;
@@ -17,3 +18,4 @@ pub use router::{GroupRouter, NotCompleted};
 pub use shard::{Phase, ShardHandle, Unavailable};
 pub use shard_log::{Chunk, NotWritten, Offline, ReadFailed, ShardLog, Written};
 pub use shards::{InternalTopic, Shards, Surroundings, partition_of, shard_of};
+pub use transactions::{TransactionRefused, Transactions};

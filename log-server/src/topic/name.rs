@@ -9,6 +9,9 @@ pub const NAME_BYTES_MAX: usize = 249;
 /// The topic that holds committed offsets.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
+/// The topic that holds what is known of transactional ids.
+pub const TRANSACTION_STATE: &str = "__transaction_state";
+
 /// Why a name is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
@@ -48,7 +51,7 @@ pub fn collide(a: &str, b: &str) -> bool {
 
 /// Whether the topic is the broker's own: clients see it flagged and cannot write to it.
 pub fn is_internal(name: &str) -> bool {
-    name == CONSUMER_OFFSETS
+    name == CONSUMER_OFFSETS || name == TRANSACTION_STATE
 }
 
 #[cfg(test)]
