@@ -338,6 +338,18 @@ async fn zstd_is_kept_from_clients_that_do_not_know_it() {
 }
 
 #[tokio::test]
+async fn zstd_is_taken_from_clients_that_may_send_it() {
+    let rig = start().await;
+    create(&rig, "t", &[]).await;
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    builder.append(1000, None, Some(b"a"), &[]).unwrap();
+    let request = produce_request(named("t"), 0, -1, builder.build(0).unwrap());
+    let error = error_of(produce_as(&rig, 6, &request).await.error_code);
+    assert_eq!(error, ErrorCode::UnsupportedCompressionType);
+    assert_eq!(produce_as(&rig, 7, &request).await.base_offset, 0);
+}
+
+#[tokio::test]
 async fn log_append_time_is_the_brokers() {
     let rig = start().await;
     create(&rig, "t", &[("message.timestamp.type", "LogAppendTime")]).await;

@@ -2,8 +2,9 @@
 //!
 //! An uncompressed batch is checked to the last record, without allocation: the checksum is most of
 //! the work. A compressed one is taken by its header and checksum, and unpacked only where the topic
-//! asks for what is inside (keys, for compaction) or for another codec. The bytes of the records are
-//! never copied; what a topic changes about a batch is all in its 61-byte header.
+//! asks for what is inside (keys, for compaction; how old a record may be, which no header says) or
+//! for another codec, or to name the records that it is refused for (decision 17). The bytes of the
+//! records are never copied; what a topic changes about a batch is all in its 61-byte header.
 
 use bytes::{Buf, Bytes};
 
@@ -153,7 +154,7 @@ pub fn validate_produced(
     let header = batch.header();
     let mut max_timestamp = batch.max_timestamp();
     let mut recompressed = None;
-    if codec == Compression::None || target != codec || options.compacted {
+    if codec == Compression::None || target != codec || must_be_unpacked(&batch, options) {
         let payload = batch.decompressed_payload(options.decompress_limits)?;
         max_timestamp = check_records(&batch, &payload, options)?;
         if target != codec {
@@ -161,9 +162,6 @@ pub fn validate_produced(
             check_size(OVERHEAD + bytes.len(), options)?;
             recompressed = Some(bytes);
         }
-    } else {
-        check_timestamp_range(batch.base_timestamp(), batch.max_timestamp(), options)
-            .map_err(|message| ProduceRejection::new(ProduceErrorKind::InvalidTimestamp, message))?;
     }
 
     let broker_time = options.timestamp_type == TimestampType::LogAppendTime;
@@ -175,6 +173,16 @@ pub fn validate_produced(
     let mut produced = ProducedBatch { header, payload, internal: false };
     produced.rewrite(attributes, max_timestamp)?;
     Ok(produced)
+}
+
+/// Whether the header of a compressed batch is not enough. It has the first record's timestamp and the
+/// largest, so nothing in it tells how old the oldest is; and what it has may be out of bounds, which
+/// records then are named for.
+fn must_be_unpacked(batch: &RecordBatch<'_>, options: &ValidateOptions) -> bool {
+    let producers_time = options.timestamp_type == TimestampType::CreateTime;
+    options.compacted
+        || producers_time && options.timestamp_before_max_ms != i64::MAX
+        || check_timestamp_range(batch.base_timestamp(), batch.max_timestamp(), options).is_err()
 }
 
 /// The records of the one batch in `bytes`. Taking them out of the buffer, and not a share of it, spares

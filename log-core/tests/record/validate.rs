@@ -145,17 +145,21 @@ fn records_are_walked() {
 fn timestamps_have_bounds_and_records_are_named() {
     let mut inputs = two();
     inputs[1].timestamp = NOW + 3_600_001;
-    let rejection = rejection(build(Compression::None, &inputs));
-    assert_eq!(rejection.kind, ProduceErrorKind::InvalidTimestamp);
-    let named: Vec<_> = rejection.record_errors.iter().map(|error| error.batch_index).collect();
-    assert_eq!(named, [1]);
-    for codec in Compression::ALL {
-        assert_kind(build(codec, &inputs), ProduceErrorKind::InvalidTimestamp);
-    }
-
+    let named = |rejection: ProduceRejection| -> Vec<i32> {
+        assert_eq!(rejection.kind, ProduceErrorKind::InvalidTimestamp, "{rejection}");
+        rejection.record_errors.iter().map(|error| error.batch_index).collect()
+    };
     let recent = ValidateOptions { timestamp_before_max_ms: 7, ..options() };
-    let rejection = validate_produced(build(Compression::None, &two()), &recent).unwrap_err();
-    assert_eq!(rejection.record_errors[0].batch_index, 0);
+    for codec in Compression::ALL {
+        assert_eq!(named(rejection(build(codec, &inputs))), [1], "{codec}");
+        assert_eq!(named(validate_produced(build(codec, &two()), &recent).unwrap_err()), [0], "{codec}");
+        // The oldest in the middle, which no field of the header is about.
+        let old = [-1, -8, -2].map(|ago| Input::new(NOW + ago, None, Some("v")));
+        assert_eq!(named(validate_produced(build(codec, &old), &recent).unwrap_err()), [1], "{codec}");
+        // On the bounds is within them.
+        let edges = [-7, 3_600_000].map(|ago| Input::new(NOW + ago, None, Some("v")));
+        assert!(validate_produced(build(codec, &edges), &recent).is_ok(), "{codec}");
+    }
     inputs[1].timestamp = -2;
     assert_kind(build(Compression::None, &inputs), ProduceErrorKind::InvalidTimestamp);
 

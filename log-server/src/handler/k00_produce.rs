@@ -5,6 +5,7 @@
 //!   (the batch stays in the log then). Anything else: INVALID_REQUIRED_ACKS.
 //! - Versions 0 to 2 carry message formats that are refused (UNSUPPORTED_FOR_MESSAGE_FORMAT). They are advertised
 //!   because librdkafka 2.0 concludes from a minimum of 3 that no compression is supported (KAFKA-18659).
+//! - zstd before version 7: UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
 //! - Topics by id from version 13 on; an unknown id is UNKNOWN_TOPIC_ID.
 //! - One batch a partition. It is checked before any lock is taken, then appended under the partition's lock, in the
 //!   order of the requests on a connection: idempotent producers with several requests in flight rely on that.
@@ -19,7 +20,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log_core::log::{AppendError, LogConfig, SequenceError};
 use log_core::record::{
-    ProduceErrorKind, ProduceRejection, ProducedBatch, ValidateOptions, validate_produced,
+    Compression, ProduceErrorKind, ProduceRejection, ProducedBatch, RecordBatch, ValidateOptions,
+    validate_produced,
 };
 use log_core::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceTopicResponse, RecordError,
@@ -33,6 +35,9 @@ use crate::topic::name;
 
 /// The first version whose records are in format v2.
 const RECORD_BATCHES_SINCE: i16 = 3;
+
+/// The first version that may carry zstd.
+const ZSTD_SINCE: i16 = 7;
 
 /// A batch that was appended and has to be on disk before the answer.
 struct Undurable {
@@ -112,6 +117,7 @@ fn append_all(
     turn: &mut Option<Turn>,
 ) -> ProduceResponse {
     let refused = refuse_all(context, request, &message);
+    let knows_zstd = request.version() >= ZSTD_SINCE;
     let batches: usize = message.topics.iter().map(|topic| topic.partitions.len()).sum();
     let mut sync = match message.acks {
         -1 if batches == 1 => Sync::Alone(turn),
@@ -128,6 +134,10 @@ fn append_all(
             let partition = usize::try_from(index).ok().and_then(|index| partitions.as_ref()?.get(index));
             let appended = match (&refused, partition) {
                 (Some(refused), _) => Err(refused.clone()),
+                _ if !knows_zstd && is_zstd(&wanted) => {
+                    let why = "zstd needs version 7 of Produce or later";
+                    Err(Refused::new(ErrorCode::UnsupportedCompressionType, why))
+                }
                 (None, None) => Err(unknown(&topic.topic)),
                 (None, Some(partition)) => append(context, partition, wanted, &mut sync, now_ms)
                     .map(|(answer, end)| (answer, partition, end)),
@@ -166,6 +176,11 @@ fn refuse_all(context: &Context, request: &Request, message: &ProduceRequest) ->
             "the broker's disk is full; produce resumes when there is space",
         )
     })
+}
+
+fn is_zstd(wanted: &ProducePartition) -> bool {
+    let batch = wanted.records.as_ref().and_then(|records| RecordBatch::parse(records).ok());
+    batch.is_some_and(|batch| matches!(batch.attributes().compression(), Ok(Compression::Zstd)))
 }
 
 /// Checks and appends one batch. Returns its answer and the offset behind it.
