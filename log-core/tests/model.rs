@@ -264,6 +264,9 @@ impl History {
                 let as_expected = match error {
                     SequenceError::InvalidEpoch { current, .. } => stale && current == epoch,
                     SequenceError::OutOfOrder { expected: due, .. } => !stale && due == expected,
+                    SequenceError::OutsideTransaction { .. }
+                    | SequenceError::CoordinatorFenced { .. }
+                    | SequenceError::TooManyTransactions => false,
                 };
                 assert!(as_expected, "{error}");
             }

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::record::{ProducedBatch, TimestampType};
+use crate::record::{EndOfTransaction, ProducedBatch, TimestampType};
 use crate::storage::{SegmentFile, Storage};
+use crate::sync::atomic::Ordering;
 
+use super::aborted_index::AbortedTransaction;
 use super::checkpoint::LastBatch;
 use super::error::AppendError;
 use super::index_tail::{BatchPlace, IndexRule};
@@ -151,6 +153,52 @@ impl PartitionLog {
             });
         }
 
+        let (base_offset, last_offset) = self.store(batch, leader_epoch, now_ms)?;
+        if batch.producer_id() >= 0 {
+            self.note_producer(batch, base_offset, last_offset, now_ms);
+        }
+        let log_append_time_ms = batch.log_append_time_ms();
+        Ok(Appended { base_offset, last_offset, log_append_time_ms, log_start_offset, duplicate: false })
+    }
+
+    /// Ends the transaction that a producer has open in this partition, by a control batch of the producer's.
+    /// `producer_epoch` is that of the transaction, or the next one (KIP-890); from then on older ones are
+    /// fenced. To end what has not begun, or has ended, is no error: a coordinator repeats itself.
+    ///
+    /// Readers of committed records see the end, and what comes after it, once it is durable.
+    ///
+    /// # Errors
+    /// Whatever the error, the log is as it was before. [`AppendError::Sequence`] if the producer or the
+    /// coordinator is fenced by a newer one.
+    pub fn append_marker(
+        &mut self,
+        producer_id: i64,
+        producer_epoch: i16,
+        end: EndOfTransaction,
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        self.check_writable()?;
+        self.producers
+            .check_marker(producer_id, producer_epoch, end.coordinator_epoch)
+            .map_err(|error| AppendError::Sequence { producer_id, error })?;
+        let log_start_offset = self.bounds.watermarks.log_start();
+        let batch = end.to_batch(producer_id, producer_epoch, now_ms);
+        let (base_offset, last_offset) = self.store(&batch, leader_epoch, now_ms)?;
+        let aborted = self.producers.end_transaction(producer_id, producer_epoch, end, base_offset, now_ms);
+        if let Some(aborted) = aborted {
+            self.note_aborted(aborted);
+        }
+        Ok(Appended { base_offset, last_offset, log_append_time_ms: -1, log_start_offset, duplicate: false })
+    }
+
+    /// Puts a batch at the log's end, and publishes it. Answers with its first and its last offset.
+    fn store(
+        &mut self,
+        batch: &ProducedBatch,
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<(i64, i64), AppendError> {
         let size = batch.size_bytes() as u64;
         self.make_room(batch, size)?;
         self.begin_epoch(leader_epoch)?;
@@ -160,14 +208,10 @@ impl PartitionLog {
         self.tail.file.append(position, &[&header, batch.payload()])?;
 
         let last_offset = base_offset + i64::from(batch.last_offset_delta());
-        let log_append_time_ms = batch.log_append_time_ms();
         self.note_in_indexes(
             batch,
             BatchPlace { position, base_offset, last_offset, max_timestamp: batch.max_timestamp() },
         );
-        if batch.producer_id() >= 0 {
-            self.note_producer(batch, base_offset, last_offset, now_ms);
-        }
         self.tail.first_append_ms.get_or_insert(now_ms);
         self.checkpoints.bytes_since_snapshot += size;
         let watermarks = self.bounds.watermarks;
@@ -181,7 +225,17 @@ impl PartitionLog {
             log_end: LogPosition { position: position + size, ..self.bounds.log_end },
             ..self.bounds
         });
-        Ok(Appended { base_offset, last_offset, log_append_time_ms, log_start_offset, duplicate: false })
+        Ok((base_offset, last_offset))
+    }
+
+    /// Notes an aborted transaction whose end has just been stored, before a reader can see records of it:
+    /// they lie past the last stable offset until the end is durable.
+    fn note_aborted(&mut self, aborted: AbortedTransaction) {
+        let segment = &self.tail.segment;
+        segment.aborted().push(aborted);
+        *self.aborted.entry(segment.base_offset()).or_default() += 1;
+        // Relaxed: published with the bounds, see `Published::store`.
+        self.shared.has_aborted.store(true, Ordering::Relaxed);
     }
 
     /// Rolls to a new segment if the active one holds anything and its first batch was appended longer
@@ -212,7 +266,13 @@ impl PartitionLog {
             return Ok(SequenceCheck::Accept);
         }
         self.producers
-            .check(producer_id, batch.producer_epoch(), batch.base_sequence(), batch.last_sequence())
+            .check(
+                producer_id,
+                batch.producer_epoch(),
+                batch.base_sequence(),
+                batch.last_sequence(),
+                batch.attributes().is_transactional(),
+            )
             .map_err(|error| AppendError::Sequence { producer_id, error })
     }
 
@@ -225,6 +285,7 @@ impl PartitionLog {
         self.producers.update(
             batch.producer_id(),
             batch.producer_epoch(),
+            batch.attributes().is_transactional(),
             ProducerBatch {
                 first_sequence: batch.base_sequence(),
                 last_sequence: batch.last_sequence(),

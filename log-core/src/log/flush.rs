@@ -14,17 +14,18 @@ use crate::sync::Mutex;
 
 use crate::storage::Storage;
 
+use super::aborted_index::AbortedIndex;
 use super::append::is_exhaustion;
 use super::checkpoint::{Checkpoint, CheckpointFile, LastBatch};
 use super::health::DirHealth;
 use super::partition_log::PartitionLog;
-use super::producer_snapshot;
+use super::producer_snapshot::{self, ProducerSnapshot};
 use super::segment::{PartitionDir, Segment};
 use super::watermarks::{Bounds, LogPosition, Watermarks};
 
 /// Log bytes after which a producer snapshot is due, so that a start has no more than these to read
 /// for the producers' sake.
-const SNAPSHOT_INTERVAL_BYTES: u64 = 64 << 20;
+pub(super) const SNAPSHOT_INTERVAL_BYTES: u64 = 64 << 20;
 
 /// What one flush makes durable: everything appended before it began.
 #[derive(Debug)]
@@ -101,6 +102,8 @@ pub struct CheckpointWrite {
     unnamed: Option<Arc<Segment>>,
     /// Segments and the position up to which their index entries may be saved.
     indexes: Vec<(Arc<Segment>, u64)>,
+    /// The aborted transactions that the snapshot counts on.
+    aborted: Vec<Arc<AbortedIndex>>,
     /// The producers' state and the offset it belongs to.
     snapshot: Option<(i64, Vec<u8>)>,
 }
@@ -225,6 +228,9 @@ impl CheckpointWrite {
             // Not synced: blocks that a power cut takes are missed by their checksums, and made anew.
             segment.save_indexes(*end)?;
         }
+        for aborted in &self.aborted {
+            aborted.save(&*self.dir.storage)?;
+        }
         if let Some((offset, bytes)) = &self.snapshot {
             producer_snapshot::save(&self.dir, *offset, bytes)?;
             producer_snapshot::prune(&self.dir, self.checkpoint.durable_end)?;
@@ -277,10 +283,11 @@ impl PartitionLog {
         };
         drop(segments);
         self.last_durable_batch = last_batch;
+        let last_stable = self.producers.last_stable(flush.end_offset).max(watermarks.log_start());
         self.publish(Bounds {
             watermarks: Watermarks::new(
                 watermarks.log_start(),
-                flush.end_offset,
+                last_stable,
                 flush.end_offset,
                 watermarks.log_end(),
             ),
@@ -343,8 +350,9 @@ impl PartitionLog {
             let offset = watermarks.log_end();
             self.checkpoints.last_snapshot = offset;
             self.checkpoints.bytes_since_snapshot = 0;
-            (offset, self.producers.encode(offset))
+            (offset, ProducerSnapshot::encode(offset, &self.producers, &self.aborted))
         });
+        let aborted = if snapshot.is_some() { self.unsaved_aborted() } else { Vec::new() };
         CheckpointWrite {
             dir: self.dir.clone(),
             health: Arc::clone(&self.health),
@@ -353,8 +361,17 @@ impl PartitionLog {
             unnamed: self.unnamed_segment(),
             checkpoint: checkpoint_of(&self.bounds, self.last_durable_batch),
             indexes,
+            aborted,
             snapshot,
         }
+    }
+
+    /// The aborted transactions that a snapshot of now counts on, of the segments that have any: which of them
+    /// are not in their file is known when that is written.
+    fn unsaved_aborted(&self) -> Vec<Arc<AbortedIndex>> {
+        let segments = self.shared.segments.load();
+        let segments = segments.as_slice().iter().filter(|segment| segment.aborted().len() > 0);
+        segments.map(|segment| Arc::clone(segment.aborted())).collect()
     }
 
     /// The segment of the high watermark, if its name may not be durable: the log has rolled at the high watermark,

@@ -17,8 +17,7 @@ use super::compaction::swap;
 use super::leader_epoch::LeaderEpochs;
 use super::losses::{self, LOSSES_FILE, Loss};
 use super::offset_index::{OffsetEntry, OffsetIndex};
-use super::producer_snapshot;
-use super::producer_state::ProducerStates;
+use super::producer_snapshot::{self, ProducerSnapshot};
 use super::scan::{BatchScanner, Depth, Step, end_of_data};
 use super::segment::{
     CHECKPOINT_FILE, LEADER_EPOCHS_FILE, LOG_SUFFIX, OFFSET_INDEX_SUFFIX, PartitionDir, TIME_INDEX_SUFFIX,
@@ -83,8 +82,8 @@ pub struct Inspection {
     pub checkpoint: Option<Checkpoint>,
     /// The leader epochs, if they can be read.
     pub epochs: Option<LeaderEpochs>,
-    /// The producer snapshots that check: the offset and the state.
-    pub snapshots: Vec<(i64, ProducerStates)>,
+    /// The producer snapshots that check.
+    pub snapshots: Vec<ProducerSnapshot>,
     /// The segments, oldest first.
     pub segments: Vec<InspectedSegment>,
     /// The holes among it that cost durable records, with the base offset of the segment of each.
@@ -359,17 +358,18 @@ impl Inspector<'_> {
         }
     }
 
-    fn snapshots(&mut self, log_end: i64) -> io::Result<Vec<(i64, ProducerStates)>> {
+    fn snapshots(&mut self, log_end: i64) -> io::Result<Vec<ProducerSnapshot>> {
         let mut snapshots = Vec::new();
         for (offset, path) in producer_snapshot::files(self.dir)? {
-            match ProducerStates::decode(&self.dir.storage.read(&path)?) {
-                Some((_, of)) if of != offset => {
-                    self.find(Severity::Repairable, path, None, format!("holds the state of offset {of}"));
+            match ProducerSnapshot::decode(&self.dir.storage.read(&path)?) {
+                Some(snapshot) if snapshot.offset != offset => {
+                    let what = format!("holds the state of offset {}", snapshot.offset);
+                    self.find(Severity::Repairable, path, None, what);
                 }
                 Some(_) if offset > log_end => {
                     self.find(Severity::Repairable, path, None, "lies past the end of the log");
                 }
-                Some((producers, _)) => snapshots.push((offset, producers)),
+                Some(snapshot) => snapshots.push(snapshot),
                 None => {
                     let what = "damaged: the next start reads the log instead";
                     self.find(Severity::Repairable, path, None, what);

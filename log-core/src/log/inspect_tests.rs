@@ -35,7 +35,7 @@ fn a_closed_log_is_sound_to_the_last_byte() {
     assert_eq!(found.segments.iter().map(|segment| segment.records).sum::<u64>(), 100);
     assert_eq!(found.segments.last().expect("some").next_offset, 100);
     assert!(found.segments[0].offset_index.len() > 2);
-    assert_eq!(found.snapshots.last().expect("written at close").0, 100);
+    assert_eq!(found.snapshots.last().expect("written at close").offset, 100);
 }
 
 #[test]

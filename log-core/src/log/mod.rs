@@ -1,5 +1,6 @@
 //! The log of a partition: segments, what is known about them, and the directory they lie in.
 
+mod aborted_index;
 mod append;
 mod append_only;
 mod checkpoint;
@@ -31,6 +32,7 @@ mod read;
 mod read_ahead;
 mod recovery;
 mod repair;
+mod replay;
 mod retention;
 mod scan;
 mod scrub;
@@ -41,9 +43,13 @@ mod survey;
 #[cfg(test)]
 mod testing;
 mod time_index;
+mod transactions;
+#[cfg(test)]
+mod transactions_tests;
 mod view;
 mod watermarks;
 
+pub use aborted_index::AbortedTransaction;
 pub use append::Appended;
 pub use checkpoint::{Checkpoint, CheckpointFile, LastBatch};
 pub use clean_shutdown::CleanShutdown;
@@ -65,9 +71,10 @@ pub use offset_index::OffsetEntry;
 pub use open_segments::{OpenSegment, advance_read_clock};
 pub use partition_log::{PartitionLog, SegmentInfo};
 pub use pressure::OldSegment;
+pub use producer_snapshot::ProducerSnapshot;
 pub use producer_state::{
-    BATCHES_REMEMBERED, EXPIRATION_MS, PRODUCERS_MAX, ProducerBatch, ProducerState, ProducerStates,
-    SequenceCheck, SequenceError, next_sequence,
+    BATCHES_REMEMBERED, EXPIRATION_MS, OPEN_TRANSACTIONS_MAX, PRODUCERS_MAX, ProducerBatch, ProducerState,
+    ProducerStates, SequenceCheck, SequenceError, next_sequence,
 };
 pub use read::{Isolation, LogReader, ReadResult};
 pub use read_ahead::ReadAhead;

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ pub struct PartitionLog {
     /// The last batch below the high watermark, if it is in the segment that holds that.
     pub(super) last_durable_batch: Option<LastBatch>,
     pub(super) producers: ProducerStates,
+    /// How many aborted transactions end in each segment, by base offset; those without any are left out.
+    pub(super) aborted: BTreeMap<i64, u32>,
     /// Segments that were rolled and that no completed flush has covered yet, oldest first.
     pub(super) unsynced: Vec<Arc<Segment>>,
     /// Sealed and synced segments whose indexes are not complete on disk yet.
@@ -138,6 +141,7 @@ impl PartitionLog {
             epochs: ArcSwap::from_pointee(recovered.epochs),
             corruption: ArcSwapOption::empty(),
             lost_offsets: losses::lost_offsets(&dir).map_err(OpenError::at(path))?,
+            has_aborted: AtomicBool::new(!recovered.aborted.is_empty()),
             closed: AtomicBool::new(false),
         });
         if let Some(corruption) = &report.corruption {
@@ -152,6 +156,7 @@ impl PartitionLog {
             bounds,
             last_durable_batch: recovered.last_batch,
             producers: recovered.producers,
+            aborted: recovered.aborted,
             unsynced: Vec::new(),
             unindexed: recovered.unindexed,
             retired: Vec::new(),
@@ -160,7 +165,7 @@ impl PartitionLog {
                 generation: 0,
                 last: recovered.checkpointed,
                 last_snapshot: recovered.last_snapshot,
-                bytes_since_snapshot: 0,
+                bytes_since_snapshot: recovered.bytes_since_snapshot,
                 frozen: report.corruption.is_some(),
             },
             first_dirty,
@@ -205,7 +210,7 @@ impl PartitionLog {
         self.shared.segments.load().as_slice().iter().map(|segment| segment.size_bytes()).sum()
     }
 
-    /// The idempotent producers that are remembered, by id, in no order.
+    /// The producers that are remembered, by id.
     pub fn producers(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
         self.producers.iter()
     }

@@ -8,6 +8,7 @@
 
 use crate::sync::atomic::{AtomicBool, Ordering};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::sync::{ArcSwap, ArcSwapOption};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 
 use crate::record::TimestampedOffset;
 
+use super::aborted_index::AbortedTransaction;
 use super::error::{Corruption, ReadError};
 use super::leader_epoch::LeaderEpochs;
 use super::read_ahead::ReadAhead;
@@ -43,6 +45,10 @@ pub struct ReadResult {
     pub next_offset: i64,
     /// The watermarks that bounded the read.
     pub watermarks: Watermarks,
+    /// For [`Isolation::Committed`], the aborted transactions that records of the batches may belong to, by
+    /// first offset: a producer's records count for nothing from the first offset up to its next control
+    /// batch.
+    pub aborted: Vec<AbortedTransaction>,
     /// What is to be brought in now, so that a reader who goes on does not wait for it.
     pub ahead: Option<ReadAhead>,
 }
@@ -58,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) corruption: ArcSwapOption<Corruption>,
     /// Records that an operator has given up, as of the start.
     pub(crate) lost_offsets: u64,
+    /// Whether a transaction has ever been aborted in what is left of the log.
+    pub(crate) has_aborted: AtomicBool,
     /// The partition was closed or deleted.
     pub(crate) closed: AtomicBool,
 }
@@ -138,16 +146,17 @@ impl LogReader {
             if offset < watermarks.log_start() || offset > watermarks.log_end() {
                 return Err(ReadError::OutOfRange { offset, watermarks });
             }
-            let (end_offset, end) = limit(bounds, isolation);
-            if offset >= end_offset {
+            if offset >= end_offset(bounds, isolation) {
                 return Ok(ReadResult {
                     records: Bytes::new(),
                     next_offset: offset,
                     watermarks,
+                    aborted: Vec::new(),
                     ahead: None,
                 });
             }
             let Some(index) = segments.floor(offset) else { return Err(self.before_first_segment(offset)) };
+            let (_, end) = limit(bounds, segments, epochs, isolation, cold)?;
             let segment = &segments.as_slice()[index];
             if cold == Cold::Refuse && !segment.is_open() {
                 return Err(ReadError::Cold);
@@ -158,10 +167,15 @@ impl LogReader {
                 Some(found) => (segment.slice(found.range), found.next_offset, found.ahead),
                 None => (Bytes::new(), offset, None),
             };
+            let aborted = match isolation {
+                Isolation::Committed => self.aborted(segments, index, offset..next_offset, cold)?,
+                Isolation::Uncommitted | Isolation::LogEnd => Vec::new(),
+            };
             Ok(ReadResult {
                 records,
                 next_offset,
                 watermarks,
+                aborted,
                 ahead: ahead.map(|range| segment.read_ahead(range)),
             })
         })
@@ -178,7 +192,7 @@ impl LogReader {
         isolation: Isolation,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
         self.look(|bounds, segments, epochs| {
-            let (end_offset, end) = limit(bounds, isolation);
+            let (end_offset, end) = limit(bounds, segments, epochs, isolation, Cold::Wait)?;
             let log_start = bounds.watermarks.log_start();
             for (index, segment) in segments.as_slice().iter().enumerate() {
                 let segment_end_offset = segments.end_offset(index);
@@ -208,7 +222,7 @@ impl LogReader {
     /// Damage on the way to it.
     pub fn max_timestamp(&self, isolation: Isolation) -> Result<Option<TimestampedOffset>, ReadError> {
         let largest = self.look(|bounds, segments, epochs| {
-            let (end_offset, end) = limit(bounds, isolation);
+            let (end_offset, end) = limit(bounds, segments, epochs, isolation, Cold::Wait)?;
             let log_start = bounds.watermarks.log_start();
             let mut largest = None;
             for (index, segment) in segments.as_slice().iter().enumerate() {
@@ -241,7 +255,7 @@ impl LogReader {
         isolation: Isolation,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
         self.look(|bounds, segments, epochs| {
-            let (end_offset, end) = limit(bounds, isolation);
+            let (end_offset, end) = limit(bounds, segments, epochs, isolation, Cold::Wait)?;
             let mut offset = offset.max(bounds.watermarks.log_start());
             while offset < end_offset {
                 let Some(index) = segments.floor(offset) else {
@@ -258,6 +272,29 @@ impl LogReader {
             }
             Ok(None)
         })
+    }
+
+    /// The aborted transactions that records of `offsets` may belong to, which lie below the last stable offset
+    /// in the segment at `index`. Their ends are there or in later segments.
+    fn aborted(
+        &self,
+        segments: &Segments,
+        index: usize,
+        offsets: Range<i64>,
+        cold: Cold,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let mut found = Vec::new();
+        // Relaxed: set before the bounds that the caller has loaded let such a transaction be seen.
+        if offsets.is_empty() || !self.shared.has_aborted.load(Ordering::Relaxed) {
+            return Ok(found);
+        }
+        for segment in &segments.as_slice()[index..] {
+            if segment.search_aborted(&offsets, cold, &mut found)? {
+                break;
+            }
+        }
+        found.sort_unstable_by_key(|aborted| aborted.first_offset);
+        Ok(found)
     }
 
     /// Where `epoch` ended: the largest epoch at or below it that this log knows and the offset at
@@ -338,15 +375,44 @@ impl LogReader {
     }
 }
 
-/// The offset that a read stops before, and where in the files that is.
-fn limit(bounds: &Bounds, isolation: Isolation) -> (i64, LogPosition) {
+/// The offset that a read stops before.
+fn end_offset(bounds: &Bounds, isolation: Isolation) -> i64 {
     match isolation {
-        Isolation::Uncommitted => (bounds.watermarks.high_watermark(), bounds.high_watermark),
-        // No transaction is ever open, so the last stable offset is the high watermark and lies
-        // where that does.
-        Isolation::Committed => (bounds.watermarks.last_stable(), bounds.high_watermark),
-        Isolation::LogEnd => (bounds.watermarks.log_end(), bounds.log_end),
+        Isolation::Uncommitted => bounds.watermarks.high_watermark(),
+        Isolation::Committed => bounds.watermarks.last_stable(),
+        Isolation::LogEnd => bounds.watermarks.log_end(),
     }
+}
+
+/// The same, and where in the files that is.
+fn limit(
+    bounds: &Bounds,
+    segments: &Segments,
+    epochs: &LeaderEpochs,
+    isolation: Isolation,
+    cold: Cold,
+) -> Result<(i64, LogPosition), ReadError> {
+    let end_offset = end_offset(bounds, isolation);
+    let position = match isolation {
+        Isolation::Uncommitted => bounds.high_watermark,
+        Isolation::LogEnd => bounds.log_end,
+        // No transaction is open.
+        Isolation::Committed if end_offset == bounds.watermarks.high_watermark() => bounds.high_watermark,
+        Isolation::Committed => match segments.floor(end_offset) {
+            Some(index) => {
+                let segment = &segments.as_slice()[index];
+                if cold == Cold::Refuse && !segment.is_open() {
+                    return Err(ReadError::Cold);
+                }
+                let end = segment.end_position(segments.end_offset(index), bounds.high_watermark)?;
+                let position = segment.position_of(end_offset, end, cold, epochs)?;
+                LogPosition { segment: segment.base_offset(), position }
+            }
+            // Deleted since the bounds were loaded, and everything before it.
+            None => LogPosition { segment: end_offset, position: 0 },
+        },
+    };
+    Ok((end_offset, position))
 }
 
 #[cfg(test)]

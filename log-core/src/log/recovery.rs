@@ -18,24 +18,26 @@
 //! What is kept has been read from the page cache and may not be on disk, so it is written again and
 //! synced before the high watermark is set to its end.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use crate::record::{RecordBatch, TimestampType};
+use crate::record::RecordBatch;
 use crate::storage::{SegmentFile, TEMPORARY_SUFFIX, truncate_segment};
 
+use super::aborted_index::ABORTED_SUFFIX;
 use super::append::{Tail, reserve_bytes};
 use super::checkpoint::{Checkpoint, CheckpointFile, LastBatch};
 use super::compaction::swap::{self, CLEANED_SUFFIX};
 use super::config::LogConfig;
 use super::error::{Corruption, OpenError};
+use super::flush::SNAPSHOT_INTERVAL_BYTES;
 use super::health::DirHealth;
 use super::index_tail::{IndexTail, Stop};
 use super::leader_epoch::LeaderEpochs;
-use super::producer_snapshot;
-use super::producer_state::{ProducerBatch, ProducerStates};
+use super::producer_state::ProducerStates;
 use super::quarantine;
+use super::replay::{for_each_header, replay};
 use super::scan::{BatchScanner, Depth, Step, end_of_data, read_exact_at};
 use super::segment::{
     CHECKPOINT_FILE, DELETED_SUFFIX, LEADER_EPOCHS_FILE, LOG_SUFFIX, OFFSET_INDEX_SUFFIX, PartitionDir,
@@ -71,7 +73,10 @@ pub(super) struct Recovered {
     pub(super) last_batch: Option<LastBatch>,
     pub(super) epochs: LeaderEpochs,
     pub(super) producers: ProducerStates,
+    /// How many aborted transactions end in each segment, by base offset.
+    pub(super) aborted: BTreeMap<i64, u32>,
     pub(super) last_snapshot: i64,
+    pub(super) bytes_since_snapshot: u64,
     pub(super) unindexed: Vec<Arc<Segment>>,
     pub(super) checkpoint_file: CheckpointFile,
     /// High watermark and log start that the checkpoint file says.
@@ -173,7 +178,8 @@ fn tidy(dir: &PartitionDir, keep_from: i64) -> io::Result<Vec<i64>> {
         storage.remove_file(&dir.segment_file(base, LOG_SUFFIX))?;
     }
     for name in &names {
-        let index = name.strip_suffix(OFFSET_INDEX_SUFFIX).or_else(|| name.strip_suffix(TIME_INDEX_SUFFIX));
+        let companions = [OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX, ABORTED_SUFFIX];
+        let index = companions.iter().find_map(|suffix| name.strip_suffix(suffix));
         if let Some(base) = index.and_then(|base| base.parse().ok())
             && bases.binary_search(&base).is_err()
         {
@@ -525,7 +531,7 @@ impl<'a> Walk<'a> {
                 self.report.quarantined.push(kept);
             }
             storage.remove_file(&path)?;
-            for suffix in [OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+            for suffix in [OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX, ABORTED_SUFFIX] {
                 let index = self.dir.segment_file(base, suffix);
                 if storage.exists(&index)? {
                     storage.remove_file(&index)?;
@@ -546,13 +552,17 @@ impl<'a> Walk<'a> {
         // With damage the log may end before what is known to have been durable, and goes on past it.
         let log_end = self.next_offset.max(self.durable.durable_end);
         let log_start = self.durable.log_start;
+        self.finish_epochs(&segments, log_start, log_end)?;
+        let mut replayed = replay(self.dir, &segments, self.end, log_end)
+            .inspect_err(|error| self.poison_unless_exhausted(error))?;
+        self.report.replayed_batches = replayed.batches;
+        // All of it is durable, the ends of transactions too.
+        let last_stable = replayed.producers.last_stable(log_end).max(log_start);
         let bounds = Bounds {
-            watermarks: Watermarks::new(log_start, log_end, log_end, log_end),
+            watermarks: Watermarks::new(log_start, last_stable, log_end, log_end),
             high_watermark: self.end,
             log_end: self.end,
         };
-        self.finish_epochs(&segments, log_start, log_end)?;
-        let (producers, last_snapshot) = self.finish_producers(&segments, log_end)?;
 
         let last_batch = tail.last_batch;
         let (checkpoint_file, checkpointed) = match checkpoint_file {
@@ -586,8 +596,11 @@ impl<'a> Walk<'a> {
             bounds,
             last_batch,
             epochs: self.epochs,
-            producers,
-            last_snapshot,
+            producers: replayed.producers,
+            aborted: replayed.aborted,
+            last_snapshot: replayed.snapshot,
+            // What has been made anew is to be on disk soon.
+            bytes_since_snapshot: if replayed.remade { SNAPSHOT_INTERVAL_BYTES } else { 0 },
             unindexed: self.unindexed,
             checkpoint_file,
             checkpointed,
@@ -603,8 +616,9 @@ impl<'a> Walk<'a> {
                 "leader epochs are damaged and made anew from the log"
             );
             let mut epochs = LeaderEpochs::default();
-            for_each_header(segments, log_start, self.end, &mut |batch| {
+            for_each_header(segments, log_start, self.end, &mut |_, _, batch| {
                 epochs.begin(batch.partition_leader_epoch(), batch.base_offset());
+                Ok(())
             })?;
             self.epochs = epochs;
         }
@@ -616,43 +630,6 @@ impl<'a> Walk<'a> {
                 .inspect_err(|error| self.poison_unless_exhausted(error))?;
         }
         Ok(())
-    }
-
-    fn finish_producers(&mut self, segments: &Segments, log_end: i64) -> io::Result<(ProducerStates, i64)> {
-        let first = segments.as_slice()[0].base_offset();
-        let loaded = producer_snapshot::load(self.dir, log_end);
-        let (mut producers, mut snapshot) =
-            loaded.inspect_err(|error| self.poison_unless_exhausted(error))?;
-        if snapshot < first {
-            // Batches between the two have been deleted. A state without them would wait for ever
-            // for sequences that have long been used; one without any takes what comes.
-            (producers, snapshot) = (ProducerStates::default(), first);
-        }
-        // Whoever is read back counts as heard of now: records may be about any time.
-        let now_ms = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        let mut replayed = 0;
-        for_each_header(segments, snapshot, self.end, &mut |batch| {
-            replayed += 1;
-            if batch.producer_id() < 0 {
-                return;
-            }
-            let by_broker = batch.attributes().timestamp_type() == TimestampType::LogAppendTime;
-            producers.update(
-                batch.producer_id(),
-                batch.producer_epoch(),
-                ProducerBatch {
-                    first_sequence: batch.base_sequence(),
-                    last_sequence: batch.last_sequence(),
-                    base_offset: batch.base_offset(),
-                    last_offset: batch.last_offset(),
-                    timestamp: if by_broker { batch.max_timestamp() } else { now_ms },
-                },
-            );
-        })?;
-        self.report.replayed_batches = replayed;
-        Ok((producers, snapshot))
     }
 
     /// Notes damage below the checkpoint; the first of it counts.
@@ -677,35 +654,3 @@ fn poison_unless_exhausted(dir: &PartitionDir, health: &DirHealth, error: &io::E
 
 /// Bytes written at a time where a tail is written again.
 const WRITE_BYTES: u64 = 1 << 20;
-
-/// Shows the headers of all batches from the one that holds `from` on. A damaged place ends its
-/// segment.
-fn for_each_header(
-    segments: &Segments,
-    from: i64,
-    end: LogPosition,
-    visit: &mut dyn FnMut(&RecordBatch<'_>),
-) -> io::Result<()> {
-    for (index, segment) in segments.as_slice().iter().enumerate() {
-        let end_offset = segments.end_offset(index);
-        if end_offset.is_some_and(|end_offset| end_offset <= from) {
-            continue;
-        }
-        let Ok(segment_end) = segment.end_position(end_offset, end) else { continue };
-        let data = segment.loaded();
-        let relative = u32::try_from(from - segment.base_offset()).unwrap_or(0);
-        let (position, offset) = match data.offsets.lookup(relative) {
-            Some(entry) => {
-                (u64::from(entry.position), segment.base_offset() + i64::from(entry.relative_offset))
-            }
-            None => (0, segment.base_offset()),
-        };
-        let mut scanner = BatchScanner::new(&*data.file, Depth::Headers, position, segment_end, offset);
-        while let Step::Batch { batch, .. } = scanner.step()? {
-            if batch.last_offset() >= from {
-                visit(&batch);
-            }
-        }
-    }
-    Ok(())
-}

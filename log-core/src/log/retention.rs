@@ -149,6 +149,7 @@ impl PartitionLog {
             let gone = |other: &Arc<Segment>| other.base_offset() == segment.base_offset();
             self.unsynced.retain(|other| !gone(other));
             self.unindexed.retain(|other| !gone(other));
+            self.aborted.remove(&segment.base_offset());
             // A name that stays behind costs its space until the next start, which removes what lies
             // before the log start.
             if let Err(error) = segment.rename_deleted() {

@@ -4,6 +4,7 @@
 //! <base offset, 20 digits>.log        batches one after another; what is allocated ahead is zeros
 //! <base offset, 20 digits>.index      offset index, see `offset_index`
 //! <base offset, 20 digits>.timeindex  time index, see `time_index`
+//! <base offset, 20 digits>.aborted    aborted transactions, see `aborted_index`
 //! ```
 //!
 //! The active segment is loaded from its creation on. A sealed one that was found at start is opened
@@ -11,6 +12,7 @@
 
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::sync::Mutex;
@@ -19,6 +21,7 @@ use crate::storage::{
     DirectFile, SegmentFile, Storage, create_segment, create_segment_unsynced, truncate_segment,
 };
 
+use super::aborted_index::{ABORTED_SUFFIX, AbortedIndex, AbortedTransaction};
 use super::error::{Corruption, ReadError};
 use super::index_tail::{IndexTail, Stop};
 use super::offset_index::OffsetIndex;
@@ -26,6 +29,7 @@ use super::open_segments::read_clock;
 use super::read_ahead::Readers;
 use super::scan::{BatchScanner, Depth, Step};
 use super::time_index::TimeIndex;
+use super::view::Cold;
 use super::watermarks::LogPosition;
 
 /// The timestamp of a segment without records: below every real one, -1 ("none") included.
@@ -57,6 +61,8 @@ pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 pub(crate) const LOG_SUFFIX: &str = ".log";
 pub(crate) const OFFSET_INDEX_SUFFIX: &str = ".index";
 pub(crate) const TIME_INDEX_SUFFIX: &str = ".timeindex";
+/// All of them.
+const SUFFIXES: [&str; 4] = [LOG_SUFFIX, OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX, ABORTED_SUFFIX];
 /// What is appended to the name of a file that is out of the log and waits for its last reader.
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 
@@ -80,6 +86,8 @@ pub(crate) struct Segment {
     /// put in this one's place. Taken to open a sealed segment, by a reader at most once, and to save the
     /// indexes. Shared with a copy that takes this one's place unopened.
     replaced: Arc<Mutex<bool>>,
+    /// The aborted transactions that end in it. Shared with such a copy as well.
+    aborted: Arc<AbortedIndex>,
 }
 
 /// An open segment.
@@ -138,6 +146,7 @@ impl Segment {
             data: OnceLock::from(data),
             read_at: AtomicU64::new(read_clock()),
             replaced: Arc::new(Mutex::new(false)),
+            aborted: aborted_index(dir, base_offset),
         })
     }
 
@@ -158,6 +167,7 @@ impl Segment {
             data: OnceLock::new(),
             read_at: AtomicU64::new(read_clock()),
             replaced: Arc::new(Mutex::new(false)),
+            aborted: aborted_index(dir, base_offset),
         })
     }
 
@@ -185,6 +195,25 @@ impl Segment {
         self.base_offset
     }
 
+    /// The aborted transactions that end in the segment.
+    pub(crate) fn aborted(&self) -> &Arc<AbortedIndex> {
+        &self.aborted
+    }
+
+    /// Adds to `found` the aborted transactions that end in the segment and that records of `offsets` may belong
+    /// to. Answers whether none can in a later segment.
+    ///
+    /// # Errors
+    /// See [`AbortedIndex::search`].
+    pub(crate) fn search_aborted(
+        &self,
+        offsets: &Range<i64>,
+        cold: Cold,
+        found: &mut Vec<AbortedTransaction>,
+    ) -> Result<bool, ReadError> {
+        self.aborted.search(&*self.dir.storage, offsets, cold, found)
+    }
+
     /// Log bytes between two entries of the indexes.
     pub(crate) fn index_interval_bytes(&self) -> u64 {
         u64::from(self.index_interval_bytes)
@@ -199,6 +228,7 @@ impl Segment {
     /// damaged.
     pub(crate) fn unopened(&self) -> Option<Arc<Segment>> {
         let data = self.data.get().filter(|data| data.damage.is_none())?;
+        self.aborted.forget();
         Some(Arc::new(Segment {
             dir: self.dir.clone(),
             base_offset: self.base_offset,
@@ -209,6 +239,7 @@ impl Segment {
             data: OnceLock::new(),
             read_at: AtomicU64::new(self.read_at()),
             replaced: Arc::clone(&self.replaced),
+            aborted: Arc::clone(&self.aborted),
         }))
     }
 
@@ -331,7 +362,7 @@ impl Segment {
 
     /// Takes the segment's files out of the log by name; the bytes stay for whoever reads them.
     pub(crate) fn rename_deleted(&self) -> io::Result<()> {
-        for suffix in [LOG_SUFFIX, OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+        for suffix in SUFFIXES {
             let path = self.dir.segment_file(self.base_offset, suffix);
             if self.dir.storage.exists(&path)? {
                 self.dir.storage.rename(&path, &format!("{path}{DELETED_SUFFIX}"))?;
@@ -342,7 +373,7 @@ impl Segment {
 
     /// Removes the files that [`rename_deleted`](Segment::rename_deleted) has renamed.
     pub(crate) fn unlink_deleted(&self) -> io::Result<()> {
-        for suffix in [LOG_SUFFIX, OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+        for suffix in SUFFIXES {
             let path = format!("{}{DELETED_SUFFIX}", self.dir.segment_file(self.base_offset, suffix));
             if self.dir.storage.exists(&path)? {
                 self.dir.storage.remove_file(&path)?;
@@ -378,6 +409,10 @@ impl Segment {
         data.seal(end);
         Ok(data)
     }
+}
+
+fn aborted_index(dir: &PartitionDir, base_offset: i64) -> Arc<AbortedIndex> {
+    Arc::new(AbortedIndex::new(dir.segment_file(base_offset, ABORTED_SUFFIX), base_offset))
 }
 
 /// The indexes of a segment as they are on disk, if the log bears them out, else empty ones; either

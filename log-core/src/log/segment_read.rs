@@ -80,6 +80,21 @@ impl Segment {
         Ok(Some(Found { range, next_offset: stop.offset, ahead }))
     }
 
+    /// Where the batch starts that holds `offset`, which is one of those before `end`.
+    pub(crate) fn position_of(
+        &self,
+        offset: i64,
+        end: u64,
+        cold: Cold,
+        epochs: &LeaderEpochs,
+    ) -> Result<u64, ReadError> {
+        let view = View::new(self, end, cold, epochs, SEARCH_WINDOW_BYTES);
+        match self.locate(&view, offset)? {
+            Some(start) => Ok(start.position),
+            None => Err(self.hole(&view, offset)),
+        }
+    }
+
     /// The first record at or after `log_start` with at least this timestamp.
     pub(crate) fn find_timestamp(
         &self,

@@ -9,6 +9,7 @@
 mod batch;
 mod builder;
 mod compression;
+mod control;
 mod error;
 mod lookup;
 #[expect(clippy::module_inception, reason = "one noun a file: a record is the noun of this one")]
@@ -25,6 +26,7 @@ pub use batch::{
 pub(crate) use batch::{MAGIC, MAGIC_AT};
 pub use builder::{BatchBuilder, BuildError, ProducerStamp, set_producer_stamp};
 pub use compression::{Compression, DecompressError, DecompressLimits, UnknownCompression};
+pub use control::{EndOfTransaction, Marker};
 pub use error::BatchError;
 pub use lookup::TimestampedOffset;
 pub use record::{Header, Record, RecordRef, RecordRefs, Records};

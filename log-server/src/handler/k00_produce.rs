@@ -311,12 +311,7 @@ impl From<ProduceRejection> for Refused {
 
 fn refuse_append(context: &Context, partition: &Partition, error: &AppendError) -> Refused {
     let code = match error {
-        AppendError::Sequence { error: SequenceError::OutOfOrder { .. }, .. } => {
-            ErrorCode::OutOfOrderSequenceNumber
-        }
-        AppendError::Sequence { error: SequenceError::InvalidEpoch { .. }, .. } => {
-            ErrorCode::InvalidProducerEpoch
-        }
+        AppendError::Sequence { error, .. } => sequence_error(error),
         AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
         AppendError::Closed => ErrorCode::NotLeaderOrFollower,
         AppendError::Storage(error) => {
@@ -330,6 +325,18 @@ fn refuse_append(context: &Context, partition: &Partition, error: &AppendError) 
         AppendError::Corrupt(_) | AppendError::Offline { .. } => ErrorCode::KafkaStorageError,
     };
     Refused::new(code, error.to_string())
+}
+
+/// What a producer, or the coordinator of its transactions, is refused for.
+pub(super) fn sequence_error(error: &SequenceError) -> ErrorCode {
+    match error {
+        SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        SequenceError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        SequenceError::OutsideTransaction { .. } => ErrorCode::InvalidTxnState,
+        SequenceError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+        // Retriable: it passes as soon as another transaction ends.
+        SequenceError::TooManyTransactions => ErrorCode::ConcurrentTransactions,
+    }
 }
 
 /// The wall clock in milliseconds since the Unix epoch.

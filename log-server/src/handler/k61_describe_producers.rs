@@ -1,7 +1,7 @@
 //! DescribeProducers (61), version 0: the producers whose sequences a partition remembers (KIP-664).
 //!
-//! - Each with its epoch, the last sequence of its newest batch, and when it was last heard of. There are no
-//!   transactions: the coordinator's epoch and the first offset of an open transaction are -1.
+//! - Each with its epoch, the last sequence of its newest batch, and when it was last heard of; the epoch of the
+//!   coordinator that ended its last transaction there, and where its open transaction began. -1 for what there is not.
 //! - A partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION.
 
 use std::sync::Arc;
@@ -55,7 +55,7 @@ fn row(producer_id: i64, producer: &Remembered) -> ProducerState {
         producer_epoch: i32::from(producer.epoch()),
         last_sequence: producer.batches().last().map_or(-1, |batch| batch.last_sequence),
         last_timestamp: producer.last_timestamp(),
-        coordinator_epoch: -1,
-        current_txn_start_offset: -1,
+        coordinator_epoch: producer.coordinator_epoch().unwrap_or(-1),
+        current_txn_start_offset: producer.transaction_start().unwrap_or(-1),
     })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
 use log_core::log::{AppendError, Appended, LogConfig, LogReader, PartitionLog};
-use log_core::record::ProducedBatch;
+use log_core::record::{EndOfTransaction, ProducedBatch};
 use log_core::wire::Uuid;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -158,6 +158,24 @@ impl Partition {
     ) -> Result<(Appended, Option<Turn>), AppendError> {
         let appended = self.log.lock().append(batch, LEADER_EPOCH, now_ms)?;
         Ok((appended, self.flusher.dirty_or_turn(self)))
+    }
+
+    /// Ends the transaction that a producer has open here, see [`PartitionLog::append_marker`], and has that synced at
+    /// once. It counts once everything up to its offset is durable.
+    ///
+    /// # Errors
+    /// The engine's; the log is as it was before.
+    pub fn append_marker(
+        self: &Arc<Self>,
+        producer_id: i64,
+        producer_epoch: i16,
+        end: EndOfTransaction,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let appended =
+            self.log.lock().append_marker(producer_id, producer_epoch, end, LEADER_EPOCH, now_ms)?;
+        self.flusher.dirty(self, true);
+        Ok(appended)
     }
 
     /// Waits until everything below `offset` is on disk.

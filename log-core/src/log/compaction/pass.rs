@@ -5,9 +5,10 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::record::{DecompressLimits, RecordBatch};
+use crate::record::{DecompressLimits, Marker, RecordBatch};
 use crate::storage::SegmentFile;
 
+use super::super::aborted_index::AbortedTransaction;
 use super::super::error::{AppendError, Corruption};
 use super::super::flush::CheckpointWrite;
 use super::super::health::DirHealth;
@@ -21,7 +22,7 @@ use super::hint;
 use super::offset_map::OffsetMap;
 use super::rules::{Fate, Rules};
 use super::swap::Swap;
-use super::transactions::{Outcome, Transactions};
+use super::transactions::Transactions;
 use super::writer::{CleanedFile, SegmentWriter};
 
 /// What a pass has done.
@@ -65,6 +66,8 @@ pub struct Cleaned {
     pub(super) sources: Vec<Arc<Segment>>,
     pub(super) offsets: OffsetIndex,
     pub(super) times: TimeIndex,
+    /// The aborted transactions whose end has stayed in it.
+    pub(super) aborted: Vec<AbortedTransaction>,
     pub(super) size_bytes: u64,
 }
 
@@ -258,8 +261,15 @@ impl Compaction {
         };
         let mut writer = SegmentWriter::create(&self.log.dir, swap, self.log.config.index_interval_bytes)?;
         let mut changed = group.len() > 1;
+        let mut aborted = Vec::new();
         for index in group {
-            changed |= self.clean_segment(index, &mut writer, pace)?;
+            let mut ends_gone = Vec::new();
+            changed |= self.clean_segment(index, &mut writer, &mut ends_gone, pace)?;
+            // Whoever is told of a transaction waits for its end. Where that is gone, so are its records, by an
+            // earlier pass.
+            let entries = self.log.segments.as_slice()[index].aborted().all(&*self.log.dir.storage)?;
+            let stays = |entry: &AbortedTransaction| ends_gone.binary_search(&entry.last_offset).is_err();
+            aborted.extend(entries.into_iter().filter(stays));
         }
         self.report.read_bytes += source_bytes;
         if !changed {
@@ -274,14 +284,16 @@ impl Compaction {
         self.report.written_bytes += size_bytes;
         self.report.replaced_bytes += source_bytes;
         let SegmentWriter { cleaned: file, offsets, times, .. } = writer;
-        Ok(Some(Cleaned { file, sources, offsets, times, size_bytes }))
+        Ok(Some(Cleaned { file, sources, offsets, times, aborted, size_bytes }))
     }
 
-    /// Writes one segment anew. Answers whether anything in it changed.
+    /// Writes one segment anew. Answers whether anything in it changed, and adds to `ends_gone` the offsets of
+    /// the control batches that it leaves out.
     fn clean_segment(
         &mut self,
         index: usize,
         writer: &mut SegmentWriter,
+        ends_gone: &mut Vec<i64>,
         pace: Pace<'_>,
     ) -> Result<bool, CompactionError> {
         let Source { segment, file, end } = self.open(index)?;
@@ -306,6 +318,9 @@ impl Compaction {
                 Fate::Goes => {
                     // What is a filler already and stays one by itself is no change.
                     changed |= batch.record_count() > 0 || batch.producer_id() >= 0 || writer.has_gap();
+                    if batch.attributes().is_control() {
+                        ends_gone.push(batch.base_offset());
+                    }
                     writer.skip(&batch)?;
                 }
             }
@@ -347,8 +362,8 @@ impl Rules {
         }
         if attributes.is_transactional() {
             match self.transactions.outcome(batch) {
-                Some(Outcome::Committed) => {}
-                Some(Outcome::Aborted) => return true,
+                Some(Marker::Commit) => {}
+                Some(Marker::Abort) => return true,
                 None => return false,
             }
         }

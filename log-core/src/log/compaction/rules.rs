@@ -15,10 +15,10 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use crate::record::{BatchError, DecompressLimits, RecordBatch, RecordRef, Remnant, empty_batch};
+use crate::record::{BatchError, DecompressLimits, Marker, RecordBatch, RecordRef, Remnant, empty_batch};
 
 use super::offset_map::OffsetMap;
-use super::transactions::{Outcome, Transactions};
+use super::transactions::Transactions;
 
 /// What a pass knows when it goes through the segments, from the oldest on.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Rules {
         }
         if attributes.is_transactional()
             && batch.base_offset() >= self.map_start
-            && self.transactions.outcome(batch) == Some(Outcome::Aborted)
+            && self.transactions.outcome(batch) == Some(Marker::Abort)
         {
             return Ok(self.without_records(batch));
         }

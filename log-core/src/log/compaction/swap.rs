@@ -5,8 +5,9 @@
 //! 0 ──────── 100 ──────── 200 ────────   segments 0 and 100 become one, 200 stays
 //!
 //! 0.200.cleaned     written, synced
+//! 0.aborted         written anew for both, if transactions were aborted in one of them
 //! 0.200.swap        renamed, directory synced: from here on the new one counts
-//! 100.log           removed, with the indexes of both; directory synced
+//! 100.log           removed, with 100.aborted and the indexes of both; directory synced
 //! 0.log             0.200.swap renamed over it
 //! ```
 //!
@@ -20,6 +21,7 @@
 
 use std::io;
 
+use super::super::aborted_index::ABORTED_SUFFIX;
 use super::super::segment::{LOG_SUFFIX, OFFSET_INDEX_SUFFIX, PartitionDir, TIME_INDEX_SUFFIX};
 
 /// The ending of a compacted segment that does not count yet.
@@ -75,7 +77,7 @@ impl Swap {
     /// indexes that speak of positions in the old ones.
     fn replaces(&self, name: &str) -> bool {
         let base_of = |suffix| name.strip_suffix(suffix).and_then(|base: &str| base.parse::<i64>().ok());
-        if let Some(base) = base_of(LOG_SUFFIX) {
+        if let Some(base) = base_of(LOG_SUFFIX).or_else(|| base_of(ABORTED_SUFFIX)) {
             return self.base < base && base < self.end;
         }
         base_of(OFFSET_INDEX_SUFFIX)

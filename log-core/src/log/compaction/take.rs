@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::append::is_exhaustion;
+use super::super::flush::SNAPSHOT_INTERVAL_BYTES;
 use super::super::partition_log::PartitionLog;
 use super::super::segment::Segment;
 use super::candidate::Compactable;
@@ -32,18 +33,37 @@ impl PartitionLog {
     /// disk. The log is as it was then; it is offline if it is not certain what the disk has of it.
     pub fn take_cleaned(&mut self, cleaned: Cleaned) -> Result<(), CompactionError> {
         self.check_writable().map_err(CompactionError::Unwritable)?;
-        let Cleaned { mut file, sources, offsets, times, size_bytes } = cleaned;
+        let Cleaned { mut file, sources, offsets, times, aborted, size_bytes } = cleaned;
         let swap = file.swap;
         let interval_bytes = self.config.index_interval_bytes;
         let segment = Segment::closed(&self.dir, swap.base, interval_bytes, size_bytes);
         let segments = self.shared.segments.load_full();
+        let index = Arc::clone(segment.aborted());
         let segments = segments.replaced(&sources, segment).ok_or(CompactionError::Overtaken)?;
 
+        if sources.iter().any(|source| source.aborted().len() > 0) {
+            // Before the new segment counts: a reader who is told of a transaction whose end is gone would pass
+            // over all that its producer has written since. To be told of one whose records are gone is no harm.
+            for source in &sources {
+                source.aborted().give_up_name(&*self.dir.storage)?;
+            }
+            index.restore(aborted, 0);
+            index.write(&*self.dir.storage).inspect_err(|error| self.poison_unless_exhausted(error))?;
+            index.forget();
+            // The last snapshot counts on what the old files held.
+            self.checkpoints.bytes_since_snapshot = SNAPSHOT_INTERVAL_BYTES;
+        }
         swap.rename(&self.dir).inspect_err(|error| self.poison_unless_exhausted(error))?;
         file.committed = true;
         // From here on a start may find the new one, and would finish what it finds.
         self.carry_out(&swap, &sources).inspect_err(|error| self.poison(error))?;
         self.shared.segments.store(Arc::new(segments));
+        for source in &sources {
+            self.aborted.remove(&source.base_offset());
+        }
+        if index.len() > 0 {
+            self.aborted.insert(swap.base, index.len() as u32);
+        }
         let gone = |other: &Arc<Segment>| sources.iter().any(|source| Arc::ptr_eq(source, other));
         self.unsynced.retain(|other| !gone(other));
         self.unindexed.retain(|other| !gone(other));

@@ -7,7 +7,9 @@ use super::super::testing::{Disk, PARTITION};
 use super::super::{
     AppendError, CleanupPolicy, CompactionError, Isolation, LogConfig, PartitionLog, ReadError, inspect,
 };
-use crate::record::{BatchBuilder, Compression, ProducedBatch, RecordBatch, batches};
+use crate::record::{
+    BatchBuilder, Compression, EndOfTransaction, Marker, ProducedBatch, RecordBatch, batches,
+};
 
 const BUDGET_BYTES: usize = 1 << 20;
 /// A segment of its own for every batch of [`put`].
@@ -145,19 +147,17 @@ fn aborted_transactions_go_and_what_is_not_decided_stays() {
     let disk = Disk::new();
     let (mut log, _) = disk.open(&config());
     let transactional = |id, sequence| BatchBuilder::default().producer(id, 0, sequence).transactional(true);
-    let marker = |id, commit: bool| {
-        let mut builder = BatchBuilder::default().producer(id, 0, -1).transactional(true).control(true);
-        builder.append(1, Some(&[0, 0, 0, u8::from(commit)]), Some(&[0; 6]), &[]).expect("small");
-        builder
+    let end = |log: &mut PartitionLog, id, marker| {
+        let end = EndOfTransaction { marker, coordinator_epoch: 0 };
+        log.append_marker(id, 0, end, 0, 1).expect("room");
     };
     let big = [1; VALUE_BYTES];
     put(&mut log, 1, "a");
     append(&mut log, with(transactional(1, 0), 1, "a", Some(&big)), 1);
     append(&mut log, with(transactional(2, 0), 1, "b", Some(&big)), 1);
+    end(&mut log, 1, Marker::Abort);
+    end(&mut log, 2, Marker::Commit);
     // Forgotten by now, so that nothing is kept for the producers' sake.
-    log.producers.expire(i64::MAX);
-    append(&mut log, marker(1, false), 1);
-    append(&mut log, marker(2, true), 1);
     log.producers.expire(i64::MAX);
     append(&mut log, with(transactional(3, 0), 1, "a", Some(&big)), 1);
     seal(&mut log, 2);
@@ -174,14 +174,26 @@ fn aborted_transactions_go_and_what_is_not_decided_stays() {
             .collect::<Vec<_>>()
     };
     assert_eq!(markers(&log), [(3, true), (4, false)], "one is of records that are gone");
+    let read = log.reader().read(3, 1 << 20, Isolation::Committed, true).expect("readable");
+    let told: Vec<i64> = read.aborted.iter().map(|aborted| aborted.last_offset).collect();
+    assert_eq!(told, [3], "as long as its end is there");
 
-    log.producers.expire(i64::MAX);
-    append(&mut log, marker(3, true), 3);
+    end(&mut log, 3, Marker::Commit);
     log.producers.expire(i64::MAX);
     seal(&mut log, 3);
     log.compact(2000, BUDGET_BYTES).expect("healthy").expect("due");
     assert_eq!(keys(&log)[..1], at(&[(2, "b")]), "committed since, so it stands for its key");
     assert_eq!(markers(&log)[0], (4, false), "the other one's horizon has passed");
+    let told = |log: &PartitionLog| {
+        let read = log.reader().read(3, 1 << 20, Isolation::Committed, true).expect("readable");
+        (read.next_offset, read.aborted)
+    };
+    let (next_offset, aborted) = told(&log);
+    assert!(next_offset > 3);
+    assert_eq!(aborted, [], "a reader who is told would wait for an end that does not come");
+    drop(log);
+    let (log, _) = disk.open(&config());
+    assert_eq!(told(&log), (next_offset, vec![]));
 }
 
 #[test]

@@ -7,24 +7,17 @@
 use std::collections::HashMap;
 use std::io;
 
-use crate::record::{DecompressLimits, RecordBatch};
+use crate::record::{EndOfTransaction, Marker, RecordBatch};
 
 use super::super::scan::{BatchScanner, Depth, Step};
 use super::super::segments::Segments;
 use super::super::watermarks::LogPosition;
 
-/// What ended a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Committed,
-    Aborted,
-}
-
 /// The ends of the transactions in one stretch of the log.
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
     /// By producer: offset of the control batch, rising, and what it says.
-    ends: HashMap<i64, Vec<(i64, Outcome)>>,
+    ends: HashMap<i64, Vec<(i64, Marker)>>,
 }
 
 impl Transactions {
@@ -45,10 +38,10 @@ impl Transactions {
             let mut scanner = BatchScanner::new(file, Depth::Whole, 0, segment_end, base);
             while let Step::Batch { batch, .. } = scanner.step()? {
                 if batch.attributes().is_control()
-                    && let Some(outcome) = outcome_of(&batch)
+                    && let Ok(Some(end)) = EndOfTransaction::of(&batch)
                 {
                     let ends = transactions.ends.entry(batch.producer_id()).or_default();
-                    ends.push((batch.base_offset(), outcome));
+                    ends.push((batch.base_offset(), end.marker));
                 }
             }
         }
@@ -56,20 +49,9 @@ impl Transactions {
     }
 
     /// How the transaction ended that a batch of data belongs to; `None` if that is not known.
-    pub(super) fn outcome(&self, batch: &RecordBatch<'_>) -> Option<Outcome> {
+    pub(super) fn outcome(&self, batch: &RecordBatch<'_>) -> Option<Marker> {
         let ends = self.ends.get(&batch.producer_id())?;
         let next = ends.partition_point(|(offset, _)| *offset < batch.base_offset());
-        ends.get(next).map(|(_, outcome)| *outcome)
-    }
-}
-
-/// What a control batch says: its record's key is a version and a type, 0 to abort and 1 to commit.
-fn outcome_of(batch: &RecordBatch<'_>) -> Option<Outcome> {
-    let payload = batch.decompressed_payload(DecompressLimits::default()).ok()?;
-    let record = batch.record_refs(&payload).next()?.ok()?;
-    match record.key? {
-        [_, _, 0, 0] => Some(Outcome::Aborted),
-        [_, _, 0, 1] => Some(Outcome::Committed),
-        _ => None,
+        ends.get(next).map(|(_, marker)| *marker)
     }
 }

@@ -287,14 +287,17 @@ fn summary(opened: &Opened, partition: &str, found: &Inspection) {
     }
     let epochs = found.epochs.iter().flat_map(|epochs| epochs.entries());
     epochs.for_each(|epoch| say!("Leader epoch {} from offset {}", epoch.epoch, epoch.start_offset));
-    if let Some((offset, producers)) = found.snapshots.last() {
-        say!("Producers as of offset {offset}: {}", producers.len());
-        for (id, producer) in producers.iter() {
+    if let Some(snapshot) = found.snapshots.last() {
+        say!("Producers as of offset {}: {}", snapshot.offset, snapshot.producers.len());
+        for (id, producer) in snapshot.producers.iter() {
             let last = producer.batches().last().map_or(-1, |batch| batch.last_sequence);
+            let open =
+                producer.transaction_start().map(|first| format!(", transaction open since offset {first}"));
             say!(
-                "  {id} epoch {} last sequence {last}, {}",
+                "  {id} epoch {} last sequence {last}, {}{}",
                 producer.epoch(),
-                human::time(producer.last_timestamp())
+                human::time(producer.last_timestamp()),
+                open.unwrap_or_default()
             );
         }
     }
