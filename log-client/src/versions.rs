@@ -37,6 +37,7 @@ pub(crate) const fn spoken(api: ApiKey) -> Option<Versions> {
         ApiKey::DeleteGroups => (1, 2),
         ApiKey::IncrementalAlterConfigs => (0, 1),
         ApiKey::OffsetDelete => (0, 0),
+        ApiKey::ConsumerGroupHeartbeat => (1, 1),
         ApiKey::ConsumerGroupDescribe => (0, 1),
         ApiKey::DescribeCluster => (0, 2),
         _ => return None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{PATIENCE, client, consume, produce_numbers, unique, unique_topic};
-use log_client::consumer::{Assignor, ConsumerConfig, Event, GroupConfig, OffsetReset};
+use log_client::consumer::{Assignor, ConsumerConfig, Event, GroupConfig, GroupProtocol, OffsetReset};
 use log_client::{Admin, Client, CommittedOffset, Consumer, ErrorCode, TopicPartition};
 use tokio::time::Instant;
 
@@ -168,4 +168,56 @@ async fn groups_are_listed_described_reset_and_deleted() {
     assert!(admin.group_offsets(&group).await.unwrap().is_empty());
     admin.delete_group(&group).await.unwrap();
     assert!(!admin.list_groups().await.unwrap().iter().any(|listed| *listed.id == *group));
+}
+
+fn broker_side(client: &Client, group: &str, instance_id: Option<&str>, topic: &Arc<str>) -> Consumer {
+    let mut config = config(group, &[]);
+    let settings = config.group.as_mut().unwrap();
+    settings.protocol = GroupProtocol::Consumer { assignor: Some("uniform".to_owned()) };
+    settings.instance_id = instance_id.map(str::to_owned);
+    let mut consumer = Consumer::new(client, config);
+    consumer.subscribe([topic.clone()]).unwrap();
+    consumer
+}
+
+#[tokio::test]
+#[ignore = "needs a broker: tests/test_log_client.py"]
+async fn two_members_share_what_the_broker_gives_them_and_nothing_is_missed_or_doubled() {
+    let client = client().await;
+    let (topic, group) = (unique_topic(&client, "given", 4).await, unique("given-group"));
+    produce_numbers(&client, &topic, 4, 0..400).await;
+    let mut first = broker_side(&client, &group, None, &topic);
+    let mut values = settle(&mut [&mut first], &[4]).await;
+    let mut second = broker_side(&client, &group, None, &topic);
+    values.extend(settle(&mut [&mut first, &mut second], &[2, 2]).await);
+    produce_numbers(&client, &topic, 4, 400..800).await;
+    let deadline = Instant::now() + PATIENCE;
+    while values.len() < 800 {
+        values.extend(settle(&mut [&mut first, &mut second], &[2, 2]).await);
+        assert!(Instant::now() < deadline, "{} of 800 came", values.len());
+    }
+    second.close().await.unwrap();
+    values.extend(settle(&mut [&mut first], &[4]).await);
+    first.commit().await.unwrap();
+    first.close().await.unwrap();
+    assert_eq!(values.len(), 800);
+    assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), 800);
+    let offsets = Admin::new(&client).group_offsets(&group).await.unwrap();
+    assert_eq!(offsets.iter().map(|(_, committed)| committed.offset).collect::<Vec<_>>(), [200; 4]);
+}
+
+#[tokio::test]
+#[ignore = "needs a broker: tests/test_log_client.py"]
+async fn a_static_member_comes_back_to_what_the_broker_keeps_for_it() {
+    let client = client().await;
+    let (topic, group) = (unique_topic(&client, "kept", 2).await, unique("kept-group"));
+    let mut one = broker_side(&client, &group, Some("one"), &topic);
+    let mut two = broker_side(&client, &group, Some("two"), &topic);
+    settle(&mut [&mut one, &mut two], &[1, 1]).await;
+    let share = two.assignment();
+    two.close().await.unwrap();
+    let mut back = broker_side(&client, &group, Some("two"), &topic);
+    let Some(Event::Assigned(assigned)) = back.event(PATIENCE).await.unwrap() else { panic!("not assigned") };
+    assert_eq!(assigned, share, "without a change for the other");
+    assert_eq!(one.assignment().len(), 1);
 }

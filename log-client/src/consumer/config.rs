@@ -72,11 +72,27 @@ impl ConsumerConfig {
     }
 }
 
+/// Who shares out a group's partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// A member, by one of [`GroupConfig::assignors`].
+    #[default]
+    Classic,
+    /// The broker (KIP-848), which has to be Highwater or Apache Kafka 4.0 and later. Members move partitions one by
+    /// one, without stopping the others. Session timeout and heartbeat interval are the broker's.
+    Consumer {
+        /// `uniform` or `range`; `None` leaves it to the broker.
+        assignor: Option<String>,
+    },
+}
+
 /// Settings of a group's member.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     /// The group's name.
     pub id: String,
+    /// Who shares out the partitions. Default classic.
+    pub protocol: GroupProtocol,
     /// The member's own name, which makes it a static member (KIP-345): it keeps its share while it is
     /// away for less than the session timeout. Default none.
     pub instance_id: Option<String>,
@@ -87,7 +103,7 @@ pub struct GroupConfig {
     /// How long a rebalance waits for its members, and how long a member may go without polling before
     /// it leaves. Default 5 min.
     pub poll_interval_max: Duration,
-    /// Strategies in order of preference. Default range, then round robin.
+    /// Strategies of the classic protocol, in order of preference. Default range, then round robin.
     pub assignors: Vec<Assignor>,
     /// How often positions are committed by themselves; `None` for never. Default 5 s.
     pub auto_commit: Option<Duration>,
@@ -98,6 +114,7 @@ impl GroupConfig {
     pub fn new(id: impl Into<String>) -> GroupConfig {
         GroupConfig {
             id: id.into(),
+            protocol: GroupProtocol::default(),
             instance_id: None,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
@@ -107,9 +124,14 @@ impl GroupConfig {
         }
     }
 
+    /// Whether the broker shares out.
+    pub(super) fn is_epochal(&self) -> bool {
+        matches!(self.protocol, GroupProtocol::Consumer { .. })
+    }
+
     /// Whether the member keeps its partitions while the group is rebalancing: only if no strategy of
     /// its list would have it give them up.
     pub(super) fn is_cooperative(&self) -> bool {
-        self.assignors.iter().all(|&assignor| assignor == Assignor::CooperativeSticky)
+        self.is_epochal() || self.assignors.iter().all(|&assignor| assignor == Assignor::CooperativeSticky)
     }
 }

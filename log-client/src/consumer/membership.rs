@@ -1,4 +1,5 @@
-//! Being a member of a classic consumer group: joining, and staying alive.
+//! Being a member of a consumer group: joining, and staying alive. What is here is the classic protocol; of the newer
+//! one is `epoch_member.rs`.
 //!
 //! [`join`] is one rebalance from the member's side: JoinGroup, for the leader the sharing out, SyncGroup.
 //! [`Heartbeat`] is the task that says "alive" until it is dropped and reports what the coordinator
@@ -22,6 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::assignor::{Assignor, Member};
 use super::config::GroupConfig;
+use super::epoch_member;
 use super::protocol::{self, Subscription};
 use crate::client::{Client, Role};
 use crate::error::ClientError;
@@ -51,6 +53,8 @@ pub(super) struct Joined {
     pub(super) assignment: Vec<TopicPartition>,
     /// For the leader: how many partitions each topic had when they were shared out.
     pub(super) partition_counts: Option<BTreeMap<Arc<str>, usize>>,
+    /// How often the member is to say that it is alive.
+    pub(super) heartbeat_interval: Duration,
 }
 
 /// A rebalance that came to nothing.
@@ -64,7 +68,10 @@ pub(super) struct JoinError {
 
 /// Joins, and returns with the member's share. Gives up the future: drop it.
 pub(super) async fn join(client: &Client, mut join: Join) -> Result<Joined, JoinError> {
-    let joined = try_join(client, &mut join).await;
+    let joined = match join.config.is_epochal() {
+        true => epoch_member::join(client, &mut join).await,
+        false => try_join(client, &mut join).await,
+    };
     joined.map_err(|error| JoinError { member_id: join.member_id, error })
 }
 
@@ -154,6 +161,7 @@ async fn sync(
         generation: joined.generation_id,
         assignment,
         partition_counts,
+        heartbeat_interval: config.heartbeat_interval,
     })
 }
 
@@ -206,7 +214,13 @@ pub(super) async fn leave(
     config: &GroupConfig,
     member_id: &str,
 ) -> Result<(), ClientError> {
-    if config.instance_id.is_some() || member_id.is_empty() {
+    if member_id.is_empty() {
+        return Ok(());
+    }
+    if config.is_epochal() {
+        return epoch_member::leave(client, role, config, member_id).await;
+    }
+    if config.instance_id.is_some() {
         return Ok(());
     }
     let address = client.coordinator(&config.id).await?;
@@ -248,11 +262,12 @@ impl Heartbeat {
         role: Role,
         config: Arc<GroupConfig>,
         committer: Committer,
+        interval: Duration,
         last_poll: Arc<Mutex<Instant>>,
     ) -> Heartbeat {
         let (signals, signal) = watch::channel(Signal::Alive);
         let ended = CancellationToken::new();
-        let task = beat(client.clone(), role, config, committer, last_poll, signals);
+        let task = beat(client.clone(), role, config, committer, interval, last_poll, signals);
         tokio::spawn(ended.clone().run_until_cancelled_owned(task));
         Heartbeat { signal, is_overruled: false, _end: ended.drop_guard() }
     }
@@ -263,12 +278,13 @@ async fn beat(
     role: Role,
     config: Arc<GroupConfig>,
     committer: Committer,
+    interval: Duration,
     last_poll: Arc<Mutex<Instant>>,
     signals: watch::Sender<Signal>,
 ) {
     let mut last_answer = Instant::now();
     loop {
-        sleep(config.heartbeat_interval).await;
+        sleep(interval).await;
         let silence = last_poll.lock().elapsed();
         if silence > config.poll_interval_max {
             tracing::warn!(group = config.id, ?silence, "not polled for too long: leaving the group");
@@ -296,7 +312,9 @@ async fn beat(
                 continue;
             }
             code if code.is_retriable() => continue,
-            ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId => Signal::Lost(code),
+            ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::FencedMemberEpoch => {
+                Signal::Lost(code)
+            }
             code => Signal::Fatal(code),
         };
         last_answer = Instant::now();
@@ -320,6 +338,9 @@ async fn beat_once(
     config: &GroupConfig,
     committer: &Committer,
 ) -> Result<ErrorCode, ClientError> {
+    if config.is_epochal() {
+        return epoch_member::beat(client, role, config, committer).await;
+    }
     let address = client.coordinator(&config.id).await?;
     let request = |_| {
         message!(HeartbeatRequest {
@@ -333,6 +354,6 @@ async fn beat_once(
     Ok(response.error_code.into())
 }
 
-fn millis(duration: Duration) -> i32 {
+pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }

@@ -22,6 +22,7 @@
 mod assignor;
 mod config;
 mod driver;
+mod epoch_member;
 mod error;
 mod fetch;
 mod fetched;
@@ -43,7 +44,7 @@ use log_core::record::DecompressLimits;
 use tokio::time::{Instant, timeout};
 
 pub use assignor::{Assignor, UnknownAssignor};
-pub use config::{ConsumerConfig, GroupConfig, OffsetReset};
+pub use config::{ConsumerConfig, GroupConfig, GroupProtocol, OffsetReset};
 use driver::Done;
 pub use error::ConsumeError;
 use fetched::ReadOptions;

@@ -291,6 +291,7 @@ impl Consumer {
             role,
             group.config.clone(),
             group.committer(),
+            joined.heartbeat_interval,
             group.last_poll.clone(),
         ));
         let assigned: BTreeSet<TopicPartition> = joined.assignment.into_iter().collect();
@@ -316,7 +317,11 @@ impl Consumer {
         match error.code() {
             // The group has moved on; so does the member.
             Some(ErrorCode::RebalanceInProgress) => {}
-            Some(code @ (ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration)) => {
+            Some(
+                code @ (ErrorCode::UnknownMemberId
+                | ErrorCode::IllegalGeneration
+                | ErrorCode::FencedMemberEpoch),
+            ) => {
                 self.lose(code == ErrorCode::UnknownMemberId);
             }
             _ => {

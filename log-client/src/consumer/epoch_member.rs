@@ -1,0 +1,142 @@
+//! Being a member of a group that the broker shares out (KIP-848): there is one request, which says what the member
+//! holds and wants, and is answered with what it may hold.
+//!
+//! [`join`] is such a request with everything in it: the first one, and again whenever what the member holds, or may
+//! hold, has changed. Between these, [`beat`] says "alive". A member's epoch takes the place of the generation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log_core::wire::messages::consumer_group_heartbeat_request::TopicPartitions;
+use log_core::wire::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
+use log_core::wire::{ErrorCode, Uuid, message};
+
+use super::config::{GroupConfig, GroupProtocol};
+use super::membership::{Join, Joined, millis};
+use crate::client::{Client, Role};
+use crate::error::ClientError;
+use crate::offsets::{Committer, by_topic};
+use crate::topic_partition::TopicPartition;
+
+/// Epochs that say what the member wants, and not where it stands.
+const JOIN_EPOCH: i32 = 0;
+const LEAVE_EPOCH: i32 = -1;
+/// A static member goes away and means to come back.
+const LEAVE_FOR_NOW_EPOCH: i32 = -2;
+
+/// Says all that there is to say, and returns with what the member may hold.
+pub(super) async fn join(client: &Client, join: &mut Join) -> Result<Joined, ClientError> {
+    if join.member_id.is_empty() {
+        // The member chooses its id, so that an answer that is lost leaves no stranger in the group (KIP-1082).
+        join.member_id = format!("{:032x}", fastrand::u128(..));
+    }
+    let config = &*join.config;
+    let address = client.coordinator(&config.id).await?;
+    let topics: Vec<&str> = join.subscription.topics.iter().map(|topic| &**topic).collect();
+    client.refresh(&topics, false).await?;
+    let metadata = client.metadata();
+    let owned = by_topic(join.subscription.owned.iter().map(|partition| (partition, ())));
+    let owned = owned.into_iter().filter_map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, ())| index).collect();
+        Some(message!(TopicPartitions { topic_id: metadata.topics.get(name)?.id, partitions }))
+    });
+    let epoch = if join.subscription.generation < 0 { JOIN_EPOCH } else { join.subscription.generation };
+    let assignor = match &config.protocol {
+        GroupProtocol::Consumer { assignor } => assignor.as_deref(),
+        GroupProtocol::Classic => None,
+    };
+    let request = message!(ConsumerGroupHeartbeatRequest {
+        group_id: config.id.as_str().into(),
+        member_id: join.member_id.as_str().into(),
+        member_epoch: epoch,
+        instance_id: config.instance_id.as_deref().map(Into::into),
+        rebalance_timeout_ms: millis(config.poll_interval_max),
+        subscribed_topic_names: Some(topics.iter().map(|&topic| topic.into()).collect()),
+        server_assignor: assignor.map(Into::into),
+        // A newcomer has nothing.
+        topic_partitions: Some(if epoch == JOIN_EPOCH { Vec::new() } else { owned.collect() }),
+    });
+    let response = client.call(&address, join.role, Duration::ZERO, |_| request).await?;
+    check(config, &response)?;
+    let Some(assignment) = response.assignment else {
+        // Everything was said, so everything is answered.
+        return Err(ClientError::broker(context(config), ErrorCode::UnknownServerError));
+    };
+    let names: BTreeMap<Uuid, &Arc<str>> = metadata.topics.iter().map(|(name, it)| (it.id, name)).collect();
+    let mut partitions = Vec::new();
+    for topic in assignment.topic_partitions {
+        // A topic that this client does not know of yet is asked for again by a new attempt.
+        let name = names.get(&topic.topic_id).ok_or_else(|| {
+            ClientError::broker(format!("topic {:?}", topic.topic_id), ErrorCode::UnknownTopicOrPartition)
+        })?;
+        partitions.extend(topic.partitions.iter().map(|&index| TopicPartition::new((*name).clone(), index)));
+    }
+    Ok(Joined {
+        member_id: join.member_id.clone(),
+        generation: response.member_epoch,
+        assignment: partitions,
+        partition_counts: None,
+        heartbeat_interval: Duration::from_millis(u64::from(
+            response.heartbeat_interval_ms.max(1).unsigned_abs(),
+        )),
+    })
+}
+
+/// Says "alive". A change of the epoch or of the assignment is RebalanceInProgress, as it is for classic members.
+pub(super) async fn beat(
+    client: &Client,
+    role: Role,
+    config: &GroupConfig,
+    committer: &Committer,
+) -> Result<ErrorCode, ClientError> {
+    let response = send(client, role, config, &committer.member_id, committer.generation).await?;
+    let code = ErrorCode::from(response.error_code);
+    let has_changed = response.assignment.is_some() || response.member_epoch != committer.generation;
+    Ok(if code.is_ok() && has_changed { ErrorCode::RebalanceInProgress } else { code })
+}
+
+/// Says good-bye; a static member, that it means to come back.
+pub(super) async fn leave(
+    client: &Client,
+    role: Role,
+    config: &GroupConfig,
+    member_id: &str,
+) -> Result<(), ClientError> {
+    let epoch = if config.instance_id.is_some() { LEAVE_FOR_NOW_EPOCH } else { LEAVE_EPOCH };
+    send(client, role, config, member_id, epoch).await.map(drop)
+}
+
+/// A request that says no more than who and when.
+async fn send(
+    client: &Client,
+    role: Role,
+    config: &GroupConfig,
+    member_id: &str,
+    epoch: i32,
+) -> Result<ConsumerGroupHeartbeatResponse, ClientError> {
+    let address = client.coordinator(&config.id).await?;
+    let request = |_| {
+        message!(ConsumerGroupHeartbeatRequest {
+            group_id: config.id.as_str().into(),
+            member_id: member_id.into(),
+            member_epoch: epoch,
+            instance_id: config.instance_id.as_deref().map(Into::into),
+            rebalance_timeout_ms: -1,
+        })
+    };
+    client.call(&address, role, Duration::ZERO, request).await
+}
+
+fn check(config: &GroupConfig, response: &ConsumerGroupHeartbeatResponse) -> Result<(), ClientError> {
+    ErrorCode::from(response.error_code).into_result().map_err(|code| {
+        if let Some(message) = &response.error_message {
+            tracing::debug!(group = config.id, %code, %message, "heartbeat refused");
+        }
+        ClientError::broker(context(config), code)
+    })
+}
+
+fn context(config: &GroupConfig) -> String {
+    format!("membership of group {}", config.id)
+}
