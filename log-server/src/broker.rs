@@ -182,8 +182,8 @@ impl Broker {
             tasks: background.clone(),
             shutdown: shutdown.clone(),
         };
-        let transactions = Transactions::start(&config, surroundings.clone(), opened.producer_ids.clone());
-        let groups = GroupRouter::start(&config, surroundings);
+        let groups = GroupRouter::start(&config, surroundings.clone());
+        let transactions = Transactions::start(&config, surroundings, opened.producer_ids, groups.clone());
         let context = Arc::new(Context {
             cluster_id: opened.log_dir.cluster_id().to_owned(),
             advertised_host,
@@ -195,7 +195,6 @@ impl Broker {
             groups,
             transactions,
             lag_cache: Arc::new(LagCache::default()),
-            producer_ids: opened.producer_ids,
             quotas: Arc::new(opened.quotas),
             dynamic: opened.dynamic,
             telemetry: telemetry::Clients::new(

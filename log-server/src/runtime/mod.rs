@@ -1,6 +1,8 @@
 //! Drives the coordinators: a shard is one task with one state machine over one partition of an internal topic, the
 //! shards of a kind of coordinator are started together, and a router takes commands to them.
 
+mod marker_target;
+mod markers;
 mod partition_log;
 mod router;
 mod shard;
@@ -8,6 +10,8 @@ mod shard_log;
 mod shards;
 mod transactions;
 
+#[cfg(test)]
+mod marker_tests;
 #[cfg(test)]
 mod memory_log;
 #[cfg(test)]

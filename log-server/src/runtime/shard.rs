@@ -74,6 +74,12 @@ pub struct ShardHandle<M: StateMachine> {
     phase: watch::Receiver<Phase>,
 }
 
+impl<M: StateMachine> Clone for ShardHandle<M> {
+    fn clone(&self) -> Self {
+        ShardHandle { mailbox: self.mailbox.clone(), phase: self.phase.clone() }
+    }
+}
+
 enum Message<M: StateMachine> {
     Command(M::Command, oneshot::Sender<Result<M::Reply, Unavailable>>),
     /// Looks at the state, and gives back what delivers the answer.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::shard::Unavailable;
+use super::marker_target::PartitionMarkers;
+use super::markers::end_transactions;
+use super::router::GroupRouter;
+use super::shard::{ShardHandle, Unavailable};
 use super::shards::{InternalTopic, Shards, Surroundings, shard_of};
 use crate::config::BrokerConfig;
 use crate::coordinator::transaction::{
@@ -16,6 +19,8 @@ use crate::topic::name::TRANSACTION_STATE;
 pub struct Transactions {
     shards: Shards<TransactionCoordinator>,
     producer_ids: Arc<ProducerIds>,
+    surroundings: Surroundings,
+    markers: Arc<PartitionMarkers>,
 }
 
 /// Why a request about a transaction is refused.
@@ -38,6 +43,7 @@ impl Transactions {
         config: &BrokerConfig,
         surroundings: Surroundings,
         producer_ids: Arc<ProducerIds>,
+        groups: Arc<GroupRouter>,
     ) -> Arc<Self> {
         let topic = InternalTopic {
             name: TRANSACTION_STATE,
@@ -50,7 +56,21 @@ impl Transactions {
             ..TransactionConfig::default()
         };
         let new_machine = move || TransactionCoordinator::new(transaction_config.clone());
-        Arc::new(Transactions { shards: Shards::start(topic, surroundings, new_machine), producer_ids })
+        let markers = Arc::new(PartitionMarkers { partitions: surroundings.partitions.clone(), groups });
+        let shards = Shards::start(topic, surroundings.clone(), new_machine);
+        let transactions = Transactions { shards, producer_ids, surroundings, markers };
+        if let Some(shards) = transactions.shards.running() {
+            transactions.write_markers(shards);
+        }
+        Arc::new(transactions)
+    }
+
+    /// Ends transactions whose outcome is decided, those that an earlier run has left first.
+    fn write_markers(&self, shards: &[ShardHandle<TransactionCoordinator>]) {
+        let Surroundings { tasks, shutdown, .. } = &self.surroundings;
+        for shard in shards {
+            tasks.spawn(end_transactions(shard.clone(), self.markers.clone(), shutdown.clone()));
+        }
     }
 
     /// Has the shards running; makes the internal topic if there is none.
@@ -58,7 +78,7 @@ impl Transactions {
     /// # Errors
     /// It cannot be made.
     pub async fn ensure_exists(&self) -> Result<(), Unavailable> {
-        self.shards.ensure_started(|_| ()).await.map(drop)
+        self.shards.ensure_started(|shards| self.write_markers(shards)).await.map(drop)
     }
 
     /// Gives a producer its id and epoch under a transactional id (InitProducerId). `expected` is who it was before, if
@@ -200,26 +220,27 @@ impl Transactions {
             Reply::FreshIdWanted => {}
             reply => return Ok(reply),
         }
-        let id = allocate(self.producer_ids.clone()).await.ok_or(TransactionRefused::NoProducerId)?;
+        let id = self.fresh_producer_id().await.ok_or(TransactionRefused::NoProducerId)?;
         self.submit(transactional_id, command(Some(id))).await
+    }
+
+    /// A producer id that nobody has; `None` if the disk refuses to remember it, which is logged.
+    pub async fn fresh_producer_id(&self) -> Option<i64> {
+        let producer_ids = self.producer_ids.clone();
+        // Reserving a block of ids syncs, which a thread of the runtime must not wait for.
+        match tokio::task::spawn_blocking(move || producer_ids.allocate()).await {
+            Ok(Ok(id)) => Some(id),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot allocate a producer id");
+                None
+            }
+            Err(_) => None,
+        }
     }
 }
 
 impl std::fmt::Debug for Transactions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Transactions({} shards)", self.shards.running().map_or(0, |shards| shards.len()))
-    }
-}
-
-/// A producer id; `None` if the disk refuses, which is logged.
-async fn allocate(producer_ids: Arc<ProducerIds>) -> Option<i64> {
-    // Reserving a block of ids syncs, which a thread of the runtime must not wait for.
-    match tokio::task::spawn_blocking(move || producer_ids.allocate()).await {
-        Ok(Ok(id)) => Some(id),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "cannot allocate a producer id");
-            None
-        }
-        Err(_) => None,
     }
 }

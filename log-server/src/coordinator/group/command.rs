@@ -1,6 +1,6 @@
 //! What clients ask of a group, free of the protocol's versions: a handler fills in what an old version leaves out.
 
-use super::{ConsumerHeartbeat, TopicImage};
+use super::{ConsumerHeartbeat, Outcome, TopicImage};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -152,15 +152,6 @@ pub struct CompleteTransaction {
     pub producer_epoch: i16,
     /// How it ended.
     pub outcome: Outcome,
-}
-
-/// How a transaction ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// All of it counts.
-    Commit,
-    /// Nothing of it counts.
-    Abort,
 }
 
 /// One partition's offset of a [`CommitOffsets`] or a [`CommitPendingOffsets`].

@@ -58,10 +58,11 @@ mod transactional_model;
 #[cfg(test)]
 mod transactional_tests;
 
+pub use super::transaction::Outcome;
 pub use admin::{GroupDescription, GroupKind, GroupListing, MemberDescription};
 pub use command::{
     Command, CommitOffsets, CommitPendingOffsets, CompleteTransaction, DeleteOffsets, Heartbeat, JoinGroup,
-    LeaveGroup, MemberIdentity, OffsetToCommit, Outcome, SyncGroup,
+    LeaveGroup, MemberIdentity, OffsetToCommit, SyncGroup,
 };
 pub use config::{GroupConfig, MigrationPolicy};
 pub use consumer::{

@@ -1,0 +1,67 @@
+//! Where this broker's markers go: into the logs of partitions with records, and to the coordinator of groups for those
+//! with offsets.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log_core::log::AppendError;
+use log_core::record::{EndOfTransaction, Marker};
+
+use super::markers::{MarkerTarget, NotMarked};
+use super::router::{GroupRouter, NotCompleted};
+use super::shard::Unavailable;
+use crate::coordinator::transaction::{Outcome, Producer, TopicPartition};
+use crate::partition::{LEADER_EPOCH, NotDurable, Registry};
+use crate::topic::name::CONSUMER_OFFSETS;
+
+/// The partitions of this broker: records in most of them, offsets of groups in those of the internal topic.
+#[derive(Clone, Debug)]
+pub struct PartitionMarkers {
+    /// Those with records.
+    pub partitions: Arc<Registry>,
+    /// Those with offsets.
+    pub groups: Arc<GroupRouter>,
+}
+
+impl MarkerTarget for PartitionMarkers {
+    async fn write(&self, to: TopicPartition, producer: Producer, outcome: Outcome) -> Result<(), NotMarked> {
+        if &*to.topic == CONSUMER_OFFSETS {
+            let done = self.groups.complete_transaction(to.partition, producer.id, producer.epoch, outcome);
+            return match done.await {
+                Ok(()) => Ok(()),
+                Err(NotCompleted::Fenced) => {
+                    tracing::warn!(?to, ?producer, "a newer epoch of the producer has committed offsets");
+                    Ok(())
+                }
+                Err(NotCompleted::Unavailable(Unavailable::Offline)) => Err(NotMarked::Offline),
+                Err(error) => Err(NotMarked::Later(error.to_string())),
+            };
+        }
+        let Some(partition) = self.partitions.get(&to.topic, to.partition) else { return Ok(()) };
+        let marker = match outcome {
+            Outcome::Commit => Marker::Commit,
+            Outcome::Abort => Marker::Abort,
+        };
+        let end = EndOfTransaction { marker, coordinator_epoch: LEADER_EPOCH };
+        let now_ms = now_ms();
+        let appended = match partition.append_marker(producer.id, producer.epoch, end, now_ms) {
+            Ok(appended) => appended,
+            Err(AppendError::Closed) => return Ok(()),
+            Err(error @ AppendError::Sequence { .. }) => {
+                // What an older epoch had open there was ended when the newer one came.
+                tracing::warn!(?to, ?producer, %error, "a marker came too late");
+                return Ok(());
+            }
+            Err(error) => return Err(NotMarked::Later(error.to_string())),
+        };
+        match partition.wait_durable(appended.last_offset + 1).await {
+            Ok(()) | Err(NotDurable::Closed) => Ok(()),
+            Err(NotDurable::Offline) => Err(NotMarked::Offline),
+        }
+    }
+}
+
+/// The wall clock in milliseconds since the Unix epoch.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
