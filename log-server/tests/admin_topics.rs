@@ -22,7 +22,7 @@ use log_core::wire::messages::{
     DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeLogDirsRequest,
     DescribeTopicPartitionsRequest, InitProducerIdRequest, OffsetForLeaderEpochRequest,
 };
-use log_core::wire::{ApiKey, ErrorCode, StrBytes, Uuid, message};
+use log_core::wire::{ApiKey, ErrorCode, Uuid, message};
 use log_server::{Broker, BrokerConfig};
 use support::{Rig, call, start, start_with};
 
@@ -364,7 +364,7 @@ async fn leader_epochs_end_at_the_log_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn producer_ids_are_unique_and_transactions_refused() {
+async fn producer_ids_are_unique() {
     let mut test = start().await;
     let mut ids = HashSet::new();
     for _restart in 0..3 {
@@ -373,10 +373,6 @@ async fn producer_ids_are_unique_and_transactions_refused() {
                 call(&test, version, message!(InitProducerIdRequest { transactional_id: None })).await;
             assert_eq!((response.error_code, response.producer_epoch), (0, 0), "{version}");
             assert!(ids.insert(response.producer_id));
-            let transactional_id = Some(StrBytes::from("tx"));
-            let response = call(&test, version, message!(InitProducerIdRequest { transactional_id })).await;
-            assert_eq!(response.error_code, ErrorCode::TransactionalIdAuthorizationFailed.code());
-            assert_eq!(response.producer_id, -1);
         }
         let Rig { broker, dir } = test;
         broker.shutdown().await;

@@ -102,7 +102,7 @@ apis! {
     OffsetCommit = 8, 2..=10, flexible 8;
     /// Fetch a group's committed offsets.
     OffsetFetch = 9, 1..=10, flexible 6;
-    /// Which broker coordinates a group.
+    /// Which broker coordinates a group, or a transactional id.
     FindCoordinator = 10, 0..=6, flexible 3;
     /// Join a classic consumer group.
     JoinGroup = 11, 0..=9, flexible 6;
@@ -124,10 +124,14 @@ apis! {
     DeleteTopics = 20, 1..=6, flexible 4;
     /// Move a partition's log start offset.
     DeleteRecords = 21, 0..=2, flexible 2;
-    /// Allocate a producer id.
+    /// Give a producer its id and epoch.
     InitProducerId = 22, 0..=5, flexible 2;
     /// Where a leader epoch ended.
     OffsetForLeaderEpoch = 23, 2..=4, flexible 4;
+    /// Which partitions a transaction is about to write to.
+    AddPartitionsToTxn = 24, 0..=5, flexible 3;
+    /// Commit or abort a transaction.
+    EndTxn = 26, 0..=5, flexible 3;
     /// Access rules, of which there are none without authentication.
     DescribeAcls = 29, 1..=3, flexible 2;
     /// Add access rules, which nothing would enforce.
@@ -168,6 +172,10 @@ apis! {
     DescribeCluster = 60, 0..=2, flexible 0;
     /// Producers whose sequences a partition remembers.
     DescribeProducers = 61, 0..=0, flexible 0;
+    /// Where transactional ids stand.
+    DescribeTransactions = 65, 0..=0, flexible 0;
+    /// The transactional ids that are known.
+    ListTransactions = 66, 0..=2, flexible 0;
     /// Be a member of a consumer group (KIP-848).
     ConsumerGroupHeartbeat = 68, 0..=1, flexible 0;
     /// Members and state of consumer groups (KIP-848).

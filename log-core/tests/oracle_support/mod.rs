@@ -24,6 +24,8 @@ macro_rules! for_each_control_api {
         $visit!(DeleteRecords, DeleteRecordsRequest, DeleteRecordsResponse);
         $visit!(InitProducerId, InitProducerIdRequest, InitProducerIdResponse);
         $visit!(OffsetForLeaderEpoch, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse);
+        $visit!(AddPartitionsToTxn, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse);
+        $visit!(EndTxn, EndTxnRequest, EndTxnResponse);
         $visit!(DescribeAcls, DescribeAclsRequest, DescribeAclsResponse);
         $visit!(CreateAcls, CreateAclsRequest, CreateAclsResponse);
         $visit!(DeleteAcls, DeleteAclsRequest, DeleteAclsResponse);
@@ -56,6 +58,8 @@ macro_rules! for_each_control_api {
         $visit!(UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse);
         $visit!(DescribeCluster, DescribeClusterRequest, DescribeClusterResponse);
         $visit!(DescribeProducers, DescribeProducersRequest, DescribeProducersResponse);
+        $visit!(DescribeTransactions, DescribeTransactionsRequest, DescribeTransactionsResponse);
+        $visit!(ListTransactions, ListTransactionsRequest, ListTransactionsResponse);
         $visit!(ConsumerGroupHeartbeat, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse);
         $visit!(ConsumerGroupDescribe, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse);
         $visit!(

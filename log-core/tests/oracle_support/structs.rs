@@ -418,3 +418,35 @@ random_structs! { list_config_resources_response:
     ListConfigResourcesResponse { throttle_time_ms, error_code, config_resources, unknown_tagged_fields }
     ConfigResource { resource_name, resource_type, unknown_tagged_fields }
 }
+random_structs! { add_partitions_to_txn_request:
+    AddPartitionsToTxnRequest { transactions, v3_and_below_transactional_id, v3_and_below_producer_id, v3_and_below_producer_epoch, v3_and_below_topics, unknown_tagged_fields }
+    AddPartitionsToTxnTopic { name, partitions, unknown_tagged_fields }
+    AddPartitionsToTxnTransaction { transactional_id, producer_id, producer_epoch, verify_only, topics, unknown_tagged_fields }
+}
+random_structs! { add_partitions_to_txn_response:
+    AddPartitionsToTxnResponse { throttle_time_ms, error_code, results_by_transaction, results_by_topic_v3_and_below, unknown_tagged_fields }
+    AddPartitionsToTxnPartitionResult { partition_index, partition_error_code, unknown_tagged_fields }
+    AddPartitionsToTxnResult { transactional_id, topic_results, unknown_tagged_fields }
+    AddPartitionsToTxnTopicResult { name, results_by_partition, unknown_tagged_fields }
+}
+random_structs! { end_txn_request:
+    EndTxnRequest { transactional_id, producer_id, producer_epoch, committed, unknown_tagged_fields }
+}
+random_structs! { end_txn_response:
+    EndTxnResponse { throttle_time_ms, error_code, producer_id, producer_epoch, unknown_tagged_fields }
+}
+random_structs! { describe_transactions_request:
+    DescribeTransactionsRequest { transactional_ids, unknown_tagged_fields }
+}
+random_structs! { describe_transactions_response:
+    DescribeTransactionsResponse { throttle_time_ms, transaction_states, unknown_tagged_fields }
+    TopicData { topic, partitions, unknown_tagged_fields }
+    TransactionState { error_code, transactional_id, transaction_state, transaction_timeout_ms, transaction_start_time_ms, producer_id, producer_epoch, topics, unknown_tagged_fields }
+}
+random_structs! { list_transactions_request:
+    ListTransactionsRequest { state_filters, producer_id_filters, duration_filter, transactional_id_pattern, unknown_tagged_fields }
+}
+random_structs! { list_transactions_response:
+    ListTransactionsResponse { throttle_time_ms, error_code, unknown_state_filters, transaction_states, unknown_tagged_fields }
+    TransactionState { transactional_id, producer_id, transaction_state, unknown_tagged_fields }
+}

@@ -6,4 +6,5 @@
 mod field;
 pub mod group;
 pub mod machine;
+pub mod pattern;
 pub mod transaction;

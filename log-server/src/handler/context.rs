@@ -10,7 +10,6 @@ use crate::dynamic::DynamicConfig;
 use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::partition::{ColdReads, FetchSessions, Registry};
-use crate::producer_ids::ProducerIds;
 use crate::quota::Quotas;
 use crate::runtime::{GroupRouter, Transactions};
 use crate::scrub::Scrubber;
@@ -46,8 +45,6 @@ pub struct Context {
     pub transactions: Arc<Transactions>,
     /// Timestamps that lag is computed from.
     pub lag_cache: Arc<LagCache>,
-    /// Ids for idempotent producers.
-    pub producer_ids: Arc<ProducerIds>,
     /// What clients may produce and fetch, and have.
     pub quotas: Arc<Quotas>,
     /// Clients that push their metrics, and what they pushed.

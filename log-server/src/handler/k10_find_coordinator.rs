@@ -1,13 +1,11 @@
-//! FindCoordinator (10), versions 0 to 6: which broker serves a group.
+//! FindCoordinator (10), versions 0 to 6: which broker serves a group, or a transactional id.
 //!
 //! - Key type 0 is a group (the only one before v1). There is one node, so it is this one; the internal topic that
 //!   groups are kept in is made now, so that the group's first request finds its shard.
-//! - Key type 1 is a transaction, which are not served yet: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error that
-//!   every producer takes as final here. On COORDINATOR_NOT_AVAILABLE, and in librdkafka on any other, it asks again
-//!   until its user gives up. Other key types: INVALID_REQUEST.
+//! - Key type 1 is a transactional id, and its internal topic is made likewise. Other key types: INVALID_REQUEST.
 //! - From v4 on many keys are asked for and answered at once (KIP-699); before that, one.
 //! - An empty key is INVALID_GROUP_ID where it stands for a group.
-//! - COORDINATOR_NOT_AVAILABLE when groups cannot be served; loading is told by the group APIs themselves.
+//! - COORDINATOR_NOT_AVAILABLE when they cannot be served; loading is told by the other APIs themselves.
 
 use std::sync::Arc;
 
@@ -29,11 +27,11 @@ pub async fn handle(
     let key_type = if request.version() == 0 { GROUP } else { message.key_type };
     let served = match key_type {
         GROUP => context.groups.ensure_exists().await.map_err(ErrorCode::from),
-        TRANSACTION => Err(ErrorCode::TransactionalIdAuthorizationFailed),
+        TRANSACTION => context.transactions.ensure_exists().await.map_err(ErrorCode::from),
         _ => Err(ErrorCode::InvalidRequest),
     };
     let find = |key: &StrBytes| match served {
-        Ok(()) if key.is_empty() => Err(ErrorCode::InvalidGroupId),
+        Ok(()) if key.is_empty() && key_type == GROUP => Err(ErrorCode::InvalidGroupId),
         served => served,
     };
     if request.version() < 4 {
@@ -75,7 +73,6 @@ pub async fn handle(
 fn reason(error: ErrorCode) -> &'static str {
     match error {
         ErrorCode::InvalidGroupId => "the group id is empty",
-        ErrorCode::TransactionalIdAuthorizationFailed => "transactions are not supported yet",
         ErrorCode::InvalidRequest => "there is no such type of key",
         _ => "there is no coordinator for this key",
     }

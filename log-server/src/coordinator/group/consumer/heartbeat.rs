@@ -2,12 +2,11 @@
 
 use super::draft::next_step;
 use super::migration::{call_off, end_of_classic, upgraded};
-use super::{
-    Assignment, Assignor, ConsumerGroup, ConsumerMember, Current, MemberMetadata, MemberState, regex,
-};
+use super::{Assignment, Assignor, ConsumerGroup, ConsumerMember, Current, MemberMetadata, MemberState};
 use crate::coordinator::group::member::after;
 use crate::coordinator::group::{Decision, Event, GroupCoordinator, GroupError, Reply};
 use crate::coordinator::machine::{Now, Token};
+use crate::coordinator::pattern::compile;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -154,7 +153,7 @@ impl GroupCoordinator {
         }
         let metadata = heartbeat.update(&known);
         if metadata.topic_regex != known.topic_regex
-            && metadata.topic_regex.as_deref().is_some_and(|pattern| regex::compile(pattern).is_err())
+            && metadata.topic_regex.as_deref().is_some_and(|pattern| compile(pattern).is_err())
         {
             return Err(GroupError::InvalidRegularExpression);
         }
