@@ -43,7 +43,6 @@ def test_every_image_of_two_power_cuts_holds_what_was_promised(tests_dir, seed):
     rig(tests_dir, "--seed", seed, "--lives", 2, "--flushes", 180)
 
 
-@pytest.mark.xfail(strict=False, reason="open: docs/crash-testing.md, what the rig has found")
 def test_a_disk_that_answers_eio_costs_nothing_that_was_promised(tests_dir, seed):
     """The broker goes offline at the first failed write or flush, and has everything after a restart."""
     rig(tests_dir, "--seed", seed, "--faults", 4)

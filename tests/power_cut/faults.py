@@ -38,7 +38,7 @@ def _life(number: int, rng: random.Random, directory: Path, say) -> list[str]:
     format_image(directory / "image", "ext4")
     disk = LoggedDisk(directory, directory / "image", directory / "journal")
     life = Life(number, rng, disk, Ledger(), directory / "broker")
-    kinds, count, remount = rng.choice(list(KINDS)), rng.choice([1, 2, FOR_EVER]), rng.random() < 0.7
+    kinds, count, remount = rng.choice(list(KINDS)), rng.choice([1, 2, FOR_EVER]), rng.random() < 0.5
     try:
         life.run(FLUSHES_BEFORE)
         life.settle()
@@ -134,7 +134,16 @@ def _after_restart(life: Life, remount: bool) -> list[str]:
     elif not _is_writable(life.disk.mount_point):
         return []
     life.broker.start()
-    return life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
+    return _broken(life, "after a mount" if remount else "in the caches")
+
+
+def _broken(life: Life, where: str) -> list[str]:
+    """What is wrong with what the broker shows, `where` it has it from, and its last words."""
+    try:
+        wrong = life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
+    except Unreadable as error:
+        wrong = [str(error)]
+    return [f"{where}: {what}\n{life.broker.log_tail(30)}" for what in wrong]
 
 
 def _unreadable(life: Life, say) -> list[str]:
@@ -160,7 +169,7 @@ def _unreadable(life: Life, say) -> list[str]:
     life.disk.unmount()
     life.disk.mount()
     life.broker.start()
-    return wrong + life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
+    return wrong + _broken(life, "after the last mount")
 
 
 def _is_writable(directory: Path) -> bool:

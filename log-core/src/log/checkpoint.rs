@@ -119,7 +119,9 @@ impl CheckpointFile {
     pub fn open(storage: &dyn Storage, path: &str) -> io::Result<(CheckpointFile, Option<Checkpoint>)> {
         let (opened, newest) = CheckpointFile::read(storage, path)?;
         if let Some(slot) = &newest {
-            opened.write_slot(slot.sequence, &slot.bytes)?;
+            opened.file.settle_leftovers();
+            slot.rewrite(storage, path)?;
+            opened.sync()?;
         }
         Ok((opened, newest.map(|slot| slot.checkpoint)))
     }
@@ -143,7 +145,10 @@ impl CheckpointFile {
     /// Of the disk.
     pub fn rewrite(storage: &dyn Storage, path: &str) -> io::Result<()> {
         match CheckpointFile::read(storage, path) {
-            Ok((file, Some(slot))) => file.write_slot_unsynced(slot.sequence, &slot.bytes),
+            Ok((opened, Some(slot))) => {
+                opened.file.settle_leftovers();
+                slot.rewrite(storage, path)
+            }
             Ok((_, None)) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -226,7 +231,7 @@ impl CheckpointFile {
     }
 
     fn write_slot_unsynced(&self, sequence: u64, bytes: &[u8; SLOT_BYTES]) -> io::Result<()> {
-        self.file.write_at((sequence % 2) * SLOT_DISTANCE, bytes)
+        self.file.write_at(slot_position(sequence), bytes)
     }
 }
 
@@ -241,6 +246,18 @@ struct Slot {
     sequence: u64,
     checkpoint: Checkpoint,
     bytes: [u8; SLOT_BYTES],
+}
+
+impl Slot {
+    /// Writes it over itself, unsynced.
+    fn rewrite(&self, storage: &dyn Storage, path: &str) -> io::Result<()> {
+        storage.rewrite(path, slot_position(self.sequence), &self.bytes)
+    }
+}
+
+/// Where in the file a checkpoint lies.
+fn slot_position(sequence: u64) -> u64 {
+    (sequence % 2) * SLOT_DISTANCE
 }
 
 /// The newer of the slots that check.

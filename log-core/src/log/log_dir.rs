@@ -355,9 +355,13 @@ impl LogDir {
     /// that creating the partition once more makes whole, or that no catalog knows.
     pub(super) fn make_partition_dir(&self, partition: &PartitionIdentity) -> Result<String, LogDirError> {
         self.partition_dir_with(partition, |found, file, bytes| {
-            // One that is damaged may be longer. One that is sound is written over itself: if the sync of the
-            // process that made it has failed, it is in the page cache alone and passes for written (R4).
-            if !found && self.storage.exists(file)? {
+            if found {
+                // If the sync of the process that made it has failed, it is in the page cache alone and passes
+                // for written (R4).
+                return self.storage.rewrite(file, 0, bytes);
+            }
+            if self.storage.exists(file)? {
+                // One that is damaged may be longer.
                 self.storage.remove_file(file)?;
             }
             self.storage.open_random(file, true)?.write_at(0, bytes)

@@ -386,6 +386,9 @@ impl<'a> Walk<'a> {
                 self.report.quarantined.push(kept);
             }
         }
+        if scanned > 0 || torn {
+            file.settle_leftovers();
+        }
         if scanned > 0 {
             self.write_again(&*file, &path, start, position)?;
         }
@@ -404,15 +407,14 @@ impl<'a> Walk<'a> {
 
     /// Writes the sound bytes past the checkpoint over themselves. If the last process died of a failed
     /// sync, the page cache holds them as clean, and another sync would answer `Ok` without writing
-    /// them (R4); only what is written anew is synced anew.
+    /// them (R4); only what is written anew, past the cache, is synced anew.
     fn write_again(&self, file: &dyn SegmentFile, path: &str, from: u64, to: u64) -> io::Result<()> {
-        let random = self.dir.storage.open_random(path, false)?;
         let mut buffer = vec![0; WRITE_BYTES.min(to - from) as usize];
         let mut at = from;
         while at < to {
             let chunk = &mut buffer[..WRITE_BYTES.min(to - at) as usize];
             read_exact_at(file, at, chunk)?;
-            random.write_at(at, chunk)?;
+            self.dir.storage.rewrite(path, at, chunk)?;
             at += chunk.len() as u64;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Reading what a disk holds and not what the page cache believes, without using the page cache up.
+//! Reading what a disk holds and not what the page cache believes, without using the page cache up, and
+//! writing what a disk may lack although the page cache believes otherwise.
 //!
 //! `O_DIRECT` where the file system has it: the device is asked, and nothing that others read is thrown
 //! out. It wants buffers, positions and lengths in whole blocks, so what is read goes through an aligned
@@ -8,7 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZeroU64;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use parking_lot::Mutex;
@@ -36,13 +37,10 @@ pub(super) struct Direct {
 
 impl Direct {
     pub(super) fn open(path: &Path) -> io::Result<Direct> {
-        let flags = i32::try_from(OFlags::DIRECT.bits()).expect("a flag of open(2)");
-        match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-            Ok(file) => Direct::new(file, Some(Mutex::new(AlignedBuffer::new()))),
+        match OpenOptions::new().read(true).custom_flags(direct_flag()).open(path) {
+            Ok(file) => Direct::new(file, Some(Mutex::new(AlignedBuffer::of(BUFFER_BYTES)))),
             // The file is there, and its file system does not know the flag.
-            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                Direct::cached(File::open(path)?)
-            }
+            Err(error) if is_invalid(&error) => Direct::cached(File::open(path)?),
             Err(error) => Err(error),
         }
     }
@@ -90,6 +88,49 @@ impl DirectFile for Direct {
     }
 }
 
+/// Writes over what a file holds at `pos`, and over the rest of the blocks that this is in with what they hold.
+/// See [`Storage::rewrite`](super::Storage::rewrite).
+pub(super) fn rewrite(path: &Path, pos: u64, bytes: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    match rewrite_blocks(path, &file, pos, bytes) {
+        // A file system that does not know the flag, or a device with larger blocks.
+        Err(error) if is_invalid(&error) => file.write_all_at(bytes, pos),
+        done => done,
+    }
+}
+
+fn rewrite_blocks(path: &Path, file: &File, pos: u64, bytes: &[u8]) -> io::Result<()> {
+    let direct = OpenOptions::new().write(true).custom_flags(direct_flag()).open(path)?;
+    let end = pos + bytes.len() as u64;
+    let (start, blocks_end) = (pos / BLOCK_BYTES * BLOCK_BYTES, end.next_multiple_of(BLOCK_BYTES));
+    let len = file.metadata()?.len();
+    let mut aligned = AlignedBuffer::of((blocks_end - start).min(BUFFER_BYTES));
+    let mut at = start;
+    while at < blocks_end {
+        let blocks = aligned.blocks((blocks_end - at).min(BUFFER_BYTES) as usize);
+        blocks.fill(0);
+        read_full(file, at, blocks)?;
+        let (from, to) = (pos.max(at), end.min(at + blocks.len() as u64));
+        blocks[(from - at) as usize..(to - at) as usize]
+            .copy_from_slice(&bytes[(from - pos) as usize..(to - pos) as usize]);
+        direct.write_all_at(blocks, at)?;
+        at += blocks.len() as u64;
+    }
+    if blocks_end > len.max(end) {
+        // The last block was filled up.
+        file.set_len(len.max(end))?;
+    }
+    Ok(())
+}
+
+fn direct_flag() -> i32 {
+    i32::try_from(OFlags::DIRECT.bits()).expect("a flag of open(2)")
+}
+
+fn is_invalid(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+}
+
 /// A buffer that begins at a block's border.
 #[derive(Debug)]
 struct AlignedBuffer {
@@ -98,17 +139,22 @@ struct AlignedBuffer {
 }
 
 impl AlignedBuffer {
-    fn new() -> AlignedBuffer {
-        let bytes = vec![0; (BUFFER_BYTES + BLOCK_BYTES) as usize];
+    /// For up to `capacity` bytes.
+    fn of(capacity: u64) -> AlignedBuffer {
+        let bytes = vec![0; (capacity + BLOCK_BYTES) as usize];
         let start = bytes.as_ptr().align_offset(BLOCK_BYTES as usize);
         AlignedBuffer { bytes, start }
+    }
+
+    fn blocks(&mut self, len: usize) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + len]
     }
 
     /// Reads the blocks around `pos` and copies what was wanted of them. 0 at the end of the file.
     fn read(&mut self, file: &File, pos: u64, into: &mut [u8]) -> io::Result<usize> {
         let before = pos % BLOCK_BYTES;
         let wanted = (before + into.len() as u64).next_multiple_of(BLOCK_BYTES).min(BUFFER_BYTES) as usize;
-        let blocks = &mut self.bytes[self.start..self.start + wanted];
+        let blocks = self.blocks(wanted);
         let got = loop {
             match rustix::io::pread(file, &mut *blocks, pos - before) {
                 Err(Errno::INTR) => {}
@@ -147,5 +193,23 @@ mod tests {
         }
         let missing = Direct::open(&dir.path().join("none")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn any_range_is_written_over_and_the_rest_stays() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("file");
+        let mut expected: Vec<u8> =
+            (0..(BUFFER_BYTES as usize * 2 + 777)).map(|at| (at % 251) as u8).collect();
+        std::fs::write(&path, &expected).expect("room");
+        let end = expected.len();
+        for (pos, len) in
+            [(0, 10), (5000, 4096), (4096, (1 << 20) + 5000), (end - 100, 100), (end - 5000, 5000)]
+        {
+            let bytes: Vec<u8> = (0..len).map(|at| (at % 241) as u8).collect();
+            expected[pos..pos + len].copy_from_slice(&bytes);
+            rewrite(&path, pos as u64, &bytes).expect("room");
+            assert!(std::fs::read(&path).expect("there") == expected, "{len} bytes at {pos}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::ptr::{self, NonNull};
@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::param::page_size;
 
-use super::direct::Direct;
+use super::direct::{self, Direct};
 use super::turns::Turns;
 use super::whole_sync::WholeSync;
 use super::{DirectFile, LockError, READ_BYTES_MAX, RandomFile, ReadAt, SegmentFile, Storage, StorageLock};
@@ -127,7 +127,8 @@ impl Storage for MmapStorage {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        File::open(self.resolve(path)?)?.sync_all()
+        let directory = File::open(self.resolve(path)?)?;
+        self.turns.sync(|| directory.sync_all())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -154,6 +155,10 @@ impl Storage for MmapStorage {
         self.turns.sync(|| self.whole.sync())
     }
 
+    fn rewrite(&self, path: &str, pos: u64, bytes: &[u8]) -> io::Result<()> {
+        direct::rewrite(&self.resolve(path)?, pos, bytes)
+    }
+
     fn file_len(&self, path: &str) -> io::Result<u64> {
         Ok(fs::metadata(self.resolve(path)?)?.len())
     }
@@ -175,7 +180,7 @@ impl Storage for MmapStorage {
     fn write_synced(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut file = File::create(self.resolve(path)?)?;
         file.write_all(bytes)?;
-        file.sync_all()
+        self.turns.sync(|| file.sync_all())
     }
 
     fn open_segment(&self, path: &str, reserve_bytes: u64, create: bool) -> io::Result<Arc<dyn SegmentFile>> {
@@ -191,7 +196,7 @@ impl Storage for MmapStorage {
     fn open_random(&self, path: &str, create: bool) -> io::Result<Arc<dyn RandomFile>> {
         let path = self.resolve(path)?;
         let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
-        Ok(Arc::new(MmapRandom(file)))
+        Ok(Arc::new(MmapRandom { file, turns: Arc::clone(&self.turns) }))
     }
 
     fn open_direct(&self, path: &str) -> io::Result<Box<dyn DirectFile>> {
@@ -228,21 +233,42 @@ impl Storage for MmapStorage {
 
 /// A file of checkpoint slots.
 #[derive(Debug)]
-struct MmapRandom(File);
+struct MmapRandom {
+    file: File,
+    turns: Arc<Turns>,
+}
 
 impl ReadAt for MmapRandom {
     fn read_at(&self, pos: u64, into: &mut [u8]) -> io::Result<usize> {
-        read_full(&self.0, pos, into)
+        read_full(&self.file, pos, into)
     }
 }
 
 impl RandomFile for MmapRandom {
     fn write_at(&self, pos: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, pos)
+        self.file.write_all_at(bytes, pos)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.turns.sync(|| self.file.sync_data())
+    }
+
+    fn settle_leftovers(&self) {
+        settle_leftovers(&self.file);
+    }
+}
+
+/// Has the system report to `file` what could not be written of it so far, and write what has not been.
+fn settle_leftovers(file: &File) {
+    let everything =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // The first error ends a call: what has failed before is one, what fails now another.
+    for flags in [libc::SYNC_FILE_RANGE_WAIT_BEFORE, everything] {
+        // SAFETY: a descriptor that is open, and no memory.
+        if unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) } != 0 {
+            let error = io::Error::last_os_error();
+            tracing::warn!(%error, "something that was written to a file before the start has not reached the disk");
+        }
     }
 }
 
@@ -404,6 +430,10 @@ impl SegmentFile for MmapSegment {
     fn sync(&self) -> io::Result<()> {
         // Writes back what was stored through the map as well, and the length with it.
         self.turns.sync(|| self.file.sync_data())
+    }
+
+    fn settle_leftovers(&self) {
+        settle_leftovers(&self.file);
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {

@@ -65,6 +65,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// fails, which the first [`sync_all`](Storage::sync_all) would be blamed for. For a start, before it
     /// writes anything: it writes again whatever of the earlier process it counts on.
     fn settle_leftovers(&self) {}
+    /// Writes bytes that a file seems to hold over themselves, so that the next sync of it is about them: for
+    /// what a start finds past what is known to be durable.
+    ///
+    /// The page cache may hold such bytes as clean after a write that failed (R4), and to write them through the
+    /// cache again is not enough. ext4 marks fresh blocks as written once their first write has succeeded. After
+    /// one that failed the cache takes them for marked, a later write fills them and marks nothing, and once
+    /// they are out of memory they read as zeros. So this goes past the cache, where a file system can.
+    fn rewrite(&self, path: &str, pos: u64, bytes: &[u8]) -> io::Result<()>;
     /// The length of a file in bytes, with what is allocated ahead.
     fn file_len(&self, path: &str) -> io::Result<u64>;
     /// The whole of a small file; `InvalidData` above [`READ_BYTES_MAX`].
@@ -150,6 +158,9 @@ pub trait SegmentFile: ReadAt {
     fn bring_in(&self, range: Range<u64>) -> io::Result<()>;
     /// Makes every published byte durable. Any number of threads may call it beside the writer.
     fn sync(&self) -> io::Result<()>;
+    /// Lets go of what writes of an earlier process to this file have failed of, which the first
+    /// [`sync`](SegmentFile::sync) would be blamed for. See [`Storage::settle_leftovers`].
+    fn settle_leftovers(&self) {}
     /// Cuts the file to `len` and publishes that. Only for recovery, hence `&mut`: nobody can hold
     /// a slice of what is cut. See [`truncate_segment`].
     fn truncate(&mut self, len: u64) -> io::Result<()>;
@@ -163,6 +174,8 @@ pub trait RandomFile: ReadAt {
     fn write_at(&self, pos: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes the content durable; the name is the directory's affair.
     fn sync(&self) -> io::Result<()>;
+    /// As [`SegmentFile::settle_leftovers`].
+    fn settle_leftovers(&self) {}
 }
 
 /// The ending of a file that [`Storage::write_atomic`] has not renamed yet. One that is found at

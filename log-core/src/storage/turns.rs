@@ -1,9 +1,23 @@
-//! Whose turn it is at the disk: syncs, which producers wait for, go before reads of history.
+//! Whose turn it is at the disk, and what the syncs that run at once mean for each other.
 //!
-//! A disk serves what has been asked of it more or less in order, and a sync is several requests one
-//! after another. If a reader keeps megabytes queued, each of them waits behind those. So reads ask for
-//! a little at a time, and for nothing while a sync is running.
+//! Syncs, which producers wait for, go before reads of history. A disk serves what has been asked of it
+//! more or less in order, and a sync is several requests one after another. If a reader keeps megabytes
+//! queued, each of them waits behind those. So reads ask for a little at a time, and for nothing while a
+//! sync is running.
+//!
+//! A disk has one cache, and a flush of it that fails may lose what any file has in it. The system tells
+//! only the sync that had asked for it. Another one, whose bytes were in the cache as well, asks for a
+//! flush of its own, and that succeeds because nothing is left to be flushed. So a sync that has succeeded
+//! waits for those that are running beside it, and if one of them fails it has failed too.
+//!
+//! ```text
+//! sync of a   ├──writes──┤├──────flush: EIO──────┤ failed
+//! sync of b       ├──writes──┤├──flush: ok──┤.....┤ failed: b's bytes were in what a's flush lost
+//! sync of c                      begins after b's flush, and b does not wait for it
+//! ```
 
+use std::collections::VecDeque;
+use std::io;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -15,40 +29,80 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// The syncs that are running on one disk.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Guards the count of syncs; held for as long as it takes to change it.
-    syncing: Mutex<usize>,
-    idle: Condvar,
+    /// Guards the account of syncs; held for as long as it takes to change it.
+    syncs: Mutex<Syncs>,
+    /// Some sync has ended.
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Syncs {
+    /// How many have begun: each has the number of those before it.
+    begun: u64,
+    /// Whether each of those from the oldest that runs on is running still.
+    running: VecDeque<bool>,
+    /// Whether one has failed.
+    failed: bool,
+}
+
+impl Syncs {
+    fn begin(&mut self) -> u64 {
+        self.running.push_back(true);
+        self.begun += 1;
+        self.begun - 1
+    }
+
+    /// The number of the oldest that is running, or else of the next one.
+    fn oldest(&self) -> u64 {
+        self.begun - self.running.len() as u64
+    }
+
+    fn end(&mut self, number: u64) {
+        let place = (number - self.oldest()) as usize;
+        self.running[place] = false;
+        while self.running.front() == Some(&false) {
+            self.running.pop_front();
+        }
+    }
 }
 
 impl Turns {
     /// Runs a sync, ahead of reads.
-    pub(super) fn sync<T>(&self, sync: impl FnOnce() -> T) -> T {
-        struct Running<'a>(&'a Turns);
-        impl Drop for Running<'_> {
-            fn drop(&mut self) {
-                let mut syncing = self.0.syncing.lock();
-                *syncing -= 1;
-                if *syncing == 0 {
-                    self.0.idle.notify_all();
-                }
-            }
-        }
-        *self.syncing.lock() += 1;
-        let _running = Running(self);
-        sync()
+    ///
+    /// # Errors
+    /// Its own, and `Other` if one that ran beside it has failed, or any before it, of more than room: what it
+    /// should have made durable may be lost.
+    pub(super) fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let number = self.syncs.lock().begin();
+        let done = sync();
+        let mut syncs = self.syncs.lock();
+        syncs.failed |= done.as_ref().is_err_and(is_of_the_device);
+        syncs.end(number);
+        self.ended.notify_all();
+        done?;
+        let beside = syncs.begun;
+        self.ended.wait_while(&mut syncs, |syncs| !syncs.failed && syncs.oldest() < beside);
+        if syncs.failed { Err(io::Error::other("another sync of the same disk has failed")) } else { Ok(()) }
     }
 
     /// Waits until no sync is running, or for as long as a read has patience.
     pub(super) fn wait_for_syncs(&self) {
-        let mut syncing = self.syncing.lock();
-        self.idle.wait_while_for(&mut syncing, |syncing| *syncing > 0, PATIENCE);
+        let mut syncs = self.syncs.lock();
+        self.ended.wait_while_for(&mut syncs, |syncs| !syncs.running.is_empty(), PATIENCE);
     }
+}
+
+/// Whether an error may have cost what is in the disk's cache. For lack of room a file is not written, and no more.
+fn is_of_the_device(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
+    use std::thread;
     use std::time::Instant;
 
     #[test]
@@ -56,13 +110,58 @@ mod tests {
         let turns = Turns::default();
         turns.wait_for_syncs();
         let synced = AtomicBool::new(false);
-        turns.sync(|| {
+        let done = turns.sync(|| {
             let started = Instant::now();
             turns.wait_for_syncs();
             assert!(started.elapsed() >= PATIENCE, "a sync is running");
             synced.store(true, Ordering::Relaxed);
+            Ok(())
         });
+        done.expect("it does nothing");
         assert!(synced.load(Ordering::Relaxed));
-        assert_eq!(*turns.syncing.lock(), 0, "and has ended");
+        assert!(turns.syncs.lock().running.is_empty(), "and has ended");
+    }
+
+    /// What a sync answers that succeeds while another runs, which ends with `other`. A third begins afterwards
+    /// and ends after both.
+    fn beside(other: io::Result<()>) -> io::Result<()> {
+        let turns = &Turns::default();
+        let (first_ends, first) = channel::<io::Result<()>>();
+        let (third_ends, third) = channel::<io::Result<()>>();
+        let ended = |number: usize| turns.syncs.lock().running.get(number) == Some(&false);
+        let running = |count: usize| turns.syncs.lock().running.len() == count;
+        let until = |condition: &dyn Fn() -> bool| {
+            while !condition() {
+                thread::yield_now();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(move || turns.sync(|| first.recv().expect("sent")));
+            until(&|| running(1));
+            let second = scope.spawn(|| turns.sync(|| Ok(())));
+            until(&|| ended(1));
+            assert!(!second.is_finished(), "it does not know yet what the first one has lost");
+            scope.spawn(move || turns.sync(|| third.recv().expect("sent")));
+            until(&|| running(3));
+            first_ends.send(other).expect("received");
+            let answer = second.join().expect("no panic");
+            third_ends.send(Ok(())).expect("received");
+            answer
+        })
+    }
+
+    #[test]
+    fn a_sync_waits_for_those_that_run_beside_it_and_fails_with_them() {
+        beside(Ok(())).expect("both have succeeded");
+        beside(Err(io::ErrorKind::StorageFull.into())).expect("what lacked room is another file's");
+        let error = beside(Err(io::Error::from_raw_os_error(5))).unwrap_err();
+        assert_eq!(error.to_string(), "another sync of the same disk has failed");
+    }
+
+    #[test]
+    fn no_sync_succeeds_after_one_has_failed() {
+        let turns = Turns::default();
+        turns.sync(|| Err(io::Error::from_raw_os_error(5))).unwrap_err();
+        turns.sync(|| Ok(())).unwrap_err();
     }
 }

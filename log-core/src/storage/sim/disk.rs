@@ -284,6 +284,12 @@ impl Disk {
         self.end(operation)
     }
 
+    /// Stores bytes past the page cache.
+    pub(super) fn rewrite(&mut self, id: NodeId, path: &str, pos: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file_mut(id).unstick(pos..pos + bytes.len() as u64);
+        self.store(id, path, pos, &[bytes])
+    }
+
     pub(super) fn set_len(&mut self, id: NodeId, path: &str, len: u64) -> io::Result<()> {
         let operation = self.begin(format_args!("length {path} {len}"))?;
         self.reserve(id, len)?;

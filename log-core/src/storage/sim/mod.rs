@@ -8,7 +8,8 @@
 //! * Every change and every sync is one numbered operation. [`SimStorage::cut_at`] cuts the power in
 //!   the middle of one; it and everything after it fails with an error that [`is_power_cut`] knows.
 //! * [`SimStorage::fail_sync`] makes a sync fail. What was to be synced is lost from then on although
-//!   it can still be read, and the next sync answers `Ok`: as Linux does it (R4).
+//!   it can still be read, and the next sync answers `Ok`: as Linux does it (R4). Of the pages that were
+//!   written for the first time some stay lost whatever is written to them through the cache, as on ext4.
 //! * [`SimStorage::set_capacity`] makes it run full.
 //! * [`SimStorage::flip_bit`] damages what is at rest.
 //! * [`SimStorage::evict`] drops a file from memory, and [`SimStorage::fail_reads`] makes a part of it
@@ -186,6 +187,12 @@ impl Storage for SimStorage {
 
     fn sync_all(&self) -> io::Result<()> {
         self.disk.lock().sync_all()
+    }
+
+    fn rewrite(&self, path: &str, pos: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        let id = disk.find_file(path)?;
+        disk.rewrite(id, path, pos, bytes)
     }
 
     fn file_len(&self, path: &str) -> io::Result<u64> {

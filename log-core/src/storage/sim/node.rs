@@ -69,6 +69,19 @@ impl Content {
         count
     }
 
+    /// The bytes of a page that are stored.
+    fn stored_of(&mut self, page: u64) -> &mut [u8] {
+        let start = page * PAGE_BYTES;
+        let end = (start + PAGE_BYTES).min(self.bytes.len() as u64);
+        &mut self.bytes[start.min(end) as usize..end as usize]
+    }
+
+    /// Whether a page holds anything but zeros.
+    fn has_data(&self, page: u64) -> bool {
+        let stored = self.bytes.iter().skip((page * PAGE_BYTES) as usize).take(PAGE_BYTES as usize);
+        stored.into_iter().any(|&byte| byte != 0)
+    }
+
     fn store(&mut self, pos: u64, bytes: &[u8]) {
         let end = pos as usize + bytes.len();
         if self.bytes.len() < end {
@@ -121,6 +134,8 @@ pub(super) struct FileNode {
     changes: Vec<FileChange>,
     /// Whether it has ever been synced.
     pub(super) synced: bool,
+    /// Pages whose first write has failed: what is written to them through the cache never arrives.
+    stuck: BTreeSet<u64>,
     /// Pages that are not in memory. Only pages that are durable ever leave it.
     cold: BTreeSet<u64>,
     /// Pages that the device cannot read any more.
@@ -143,15 +158,19 @@ impl FileNode {
                 self.cold.remove(&page);
             }
         }
+        if let What::SetLen(len) = &what {
+            // Blocks that are given back, and with them what was wrong with them.
+            self.stuck.retain(|page| page * PAGE_BYTES < *len);
+        }
         let change = FileChange { operation, what };
         self.live.apply(&change);
         self.changes.push(change);
     }
 
     pub(super) fn sync(&mut self) {
-        for change in self.changes.drain(..) {
-            self.durable.apply(&change);
-        }
+        let mut durable = std::mem::take(&mut self.durable);
+        self.changes.drain(..).for_each(|change| durable.apply(&change));
+        self.durable = self.without_stuck(durable);
         self.synced = true;
     }
 
@@ -160,6 +179,16 @@ impl FileNode {
         self.durable = self.torn(PAGE_BYTES, random);
         self.durable.set_len(self.live.len);
         self.changes.clear();
+        let fresh = pages(0..self.live.len)
+            .filter(|&page| self.live.has_data(page) && !self.durable.has_data(page) && random.bool());
+        self.stuck.extend(fresh);
+    }
+
+    /// Has what is stored in a range arrive again.
+    pub(super) fn unstick(&mut self, range: Range<u64>) {
+        for page in pages(range) {
+            self.stuck.remove(&page);
+        }
     }
 
     pub(super) fn flip_bit(&mut self, bit: u64) {
@@ -176,6 +205,14 @@ impl FileNode {
     pub(super) fn written_back(&self) -> Content {
         let mut content = self.durable.clone();
         self.changes.iter().for_each(|change| content.apply(change));
+        self.without_stuck(content)
+    }
+
+    /// `content` as it arrives on the disk.
+    fn without_stuck(&self, mut content: Content) -> Content {
+        for &page in &self.stuck {
+            content.stored_of(page).fill(0);
+        }
         content
     }
 
@@ -183,6 +220,7 @@ impl FileNode {
     pub(super) fn evict(&mut self) {
         if self.changes.is_empty() {
             self.live = self.durable.clone();
+            self.stuck.clear();
             self.cold = pages(0..self.live.len).collect();
         }
     }
@@ -230,7 +268,9 @@ impl FileNode {
                 durable = self.torn(unit, random);
             }
         }
+        let durable = self.without_stuck(durable);
         FileNode {
+            stuck: BTreeSet::new(),
             cold: pages(0..durable.len).collect(),
             live: durable.clone(),
             durable,

@@ -139,16 +139,41 @@ fn the_power_goes_in_the_operation_that_was_chosen() {
 fn after_a_failed_sync_the_next_one_lies() {
     let sim = SimStorage::new(1);
     let file = create_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
-    file.append(0, &[&[1; 40_000]]).expect("room");
+    file.append(0, &[&[1; 40_960]]).expect("room");
     sim.fail_sync(sim.syncs());
     assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(5));
     file.sync().expect("it lies");
-    assert_eq!(file.slice(0..40_000), [1; 40_000], "still in the cache");
-    file.append(40_000, &[&[2; 100]]).expect("room");
+    assert_eq!(file.slice(0..40_960), [1; 40_960], "still in the cache");
+    file.append(40_960, &[&[2; 100]]).expect("room");
     file.sync().expect("healthy again");
     let crashed = sim.crash(1).open_segment("a.log", 0, false).expect("there");
-    assert_ne!(crashed.slice(0..40_000), [1; 40_000], "written by nobody");
-    assert_eq!(crashed.slice(40_000..40_100), [2; 100]);
+    assert_ne!(crashed.slice(0..40_960), [1; 40_960], "written by nobody");
+    assert_eq!(crashed.slice(40_960..41_060), [2; 100]);
+}
+
+#[test]
+fn a_page_whose_first_write_failed_is_only_reached_past_the_cache() {
+    let (mut stuck, mut arrived) = (0, 0);
+    for seed in 0..20 {
+        let sim = SimStorage::new(seed);
+        let file = create_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
+        file.append(0, &[&[1; 4096]]).expect("room");
+        sim.fail_sync(sim.syncs());
+        file.sync().expect_err("told to");
+        let on_disk = |sim: &SimStorage| sim.crash(seed).read("a.log").expect("there")[..4096] == [1; 4096];
+        let random = sim.open_random("a.log", false).expect("there");
+        random.write_at(0, &[1; 4096]).expect("room");
+        random.sync().expect("healthy");
+        if on_disk(&sim) {
+            arrived += 1
+        } else {
+            stuck += 1
+        }
+        sim.rewrite("a.log", 0, &[1; 4096]).expect("room");
+        random.sync().expect("healthy");
+        assert!(on_disk(&sim), "seed {seed}");
+    }
+    assert!(stuck > 0 && arrived > 0, "{stuck} are stuck, {arrived} not");
 }
 
 #[test]
