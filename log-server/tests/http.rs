@@ -10,6 +10,7 @@ use log_core::wire::messages::offset_commit_request::{
 };
 use log_core::wire::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use log_core::wire::{ApiKey, StrBytes, message};
+use log_server::coordinator::transaction::{Protocol, TopicPartition};
 use log_server::topic::NewTopic;
 use support::{PATIENCE, Rig, ask, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,6 +54,30 @@ async fn commit(rig: &Rig, group: &str, topic: &str, offset: i64) {
     });
     let answer: OffsetCommitResponse = ask(rig, ApiKey::OffsetCommit, 8, &request).await;
     assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_are_counted_by_state() {
+    let rig = start().await;
+    let (_, before) = get(&rig, "/metrics").await;
+    assert!(before.contains("highwater_transactional_ids{state=\"Empty\"} 0\n"), "{before}");
+    let transactions = &rig.broker.context().transactions;
+    transactions.init("payments".into(), 60_000, None).await.unwrap();
+    let slow = transactions.init("refunds".into(), 1, None).await.unwrap();
+    let topic = NewTopic::named("orders");
+    rig.broker.context().topics.create(vec![topic]).await.remove(0).unwrap();
+    let orders = TopicPartition { topic: "orders".into(), partition: 0 };
+    transactions.add_partitions("refunds", slow, vec![orders], Protocol::V1).await.unwrap();
+    loop {
+        let (_, text) = get(&rig, "/metrics").await;
+        assert!(text.contains("highwater_transactional_ids{state=\"Empty\"} 1\n"), "{text}");
+        if text.contains("highwater_transactional_ids{state=\"CompleteAbort\"} 1\n") {
+            assert!(text.contains("highwater_transactions_timed_out_total 1\n"), "{text}");
+            assert!(text.contains("highwater_transaction_markers_pending 0\n"), "{text}");
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn lag(rig: &Rig, group: &str) -> serde_json::Value {

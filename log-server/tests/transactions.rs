@@ -360,6 +360,32 @@ async fn a_transaction_that_takes_too_long_is_aborted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_next_transaction_waits_for_the_markers_of_the_last_one() {
+    let rig = start().await;
+    create(&rig, "orders", 3).await;
+    let mut producer = init(&rig).await;
+    for round in 0..50 {
+        let asked = std::time::Instant::now();
+        let added = add_as(&rig, 3, producer, &[("orders", &[0, 1, 2])]).await;
+        // A disk that takes longer than the wait has clients ask again.
+        if added != [ErrorCode::None; 3] {
+            assert_eq!(added, [ErrorCode::ConcurrentTransactions; 3]);
+            assert!(asked.elapsed() >= std::time::Duration::from_millis(100));
+            continue;
+        }
+        let version = if round % 2 == 0 { 4 } else { 5 };
+        assert_eq!(end_as(&rig, version, producer, true).await.error_code, 0);
+        producer.epoch += i16::from(version == 5);
+    }
+    let zombie = producer;
+    add_as(&rig, 3, zombie, &[("orders", &[0])]).await;
+    let next = init_as(&rig, 5, None).await;
+    assert!(next.error_code == 0 || next.error_code == code(ErrorCode::ConcurrentTransactions));
+    let fenced = end_as(&rig, 5, zombie, true).await.error_code;
+    assert_eq!(fenced, code(ErrorCode::ProducerFenced));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_transactions_at_once_end_each_in_its_own_way() {
     let rig = Arc::new(start().await);
     create(&rig, "orders", 4).await;

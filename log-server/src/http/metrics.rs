@@ -2,6 +2,7 @@
 //!
 //! Lag is not counted anywhere; it is computed when it is asked for, and written behind the other metrics.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,10 +11,12 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
+use crate::coordinator::transaction::{self, TransactionCoordinator};
 use crate::handler::Context;
 use crate::lag::{self, GroupLag, PartitionLag};
 use crate::metrics::escaped;
 use crate::partition::Registry;
+use crate::runtime::{Transactions, Unavailable};
 use crate::telemetry::append_metrics;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,6 +27,10 @@ const END: &str = "# EOF\n";
 pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
     let mut text = context.metrics.encode();
     append_damage(&mut text, &context.partitions);
+    match TransactionCounts::of_all(&context.transactions).await {
+        Ok(counts) => append_transactions(&mut text, &counts),
+        Err(error) => tracing::debug!(%error, "metrics without transactions"),
+    }
     match lag::of_all_groups(&context).await {
         Ok(groups) => append_lag(&mut text, &groups),
         // The other metrics are needed most when something is wrong.
@@ -64,6 +71,52 @@ fn append_damage(text: &mut String, partitions: &Registry) {
     ] {
         *text += &format!("# HELP highwater_{name} {help}.\n# TYPE highwater_{name} gauge\n{lines}");
     }
+    text.push_str(END);
+}
+
+/// What the coordinators know of transactions, counted.
+#[derive(Debug, Default)]
+struct TransactionCounts {
+    by_state: BTreeMap<transaction::State, usize>,
+    timed_out: u64,
+    markers_pending: usize,
+}
+
+impl TransactionCounts {
+    async fn of_all(transactions: &Transactions) -> Result<TransactionCounts, Unavailable> {
+        let counts = |machine: &TransactionCoordinator| TransactionCounts {
+            by_state: machine.count_by_state(),
+            timed_out: machine.timed_out(),
+            markers_pending: machine.markers_pending(),
+        };
+        let mut all = TransactionCounts::default();
+        for of_shard in transactions.query_all(counts).await? {
+            for (state, count) in of_shard.by_state {
+                *all.by_state.entry(state).or_default() += count;
+            }
+            all.timed_out += of_shard.timed_out;
+            all.markers_pending += of_shard.markers_pending;
+        }
+        Ok(all)
+    }
+}
+
+/// Writes what there is of transactions behind the metrics in `text`.
+fn append_transactions(text: &mut String, counts: &TransactionCounts) {
+    reopen(text);
+    *text += "# HELP highwater_transactional_ids Transactional ids by the state of their transaction.\n";
+    *text += "# TYPE highwater_transactional_ids gauge\n";
+    for state in transaction::State::ALL {
+        let count = counts.by_state.get(&state).copied().unwrap_or_default();
+        *text += &format!("highwater_transactional_ids{{state=\"{}\"}} {count}\n", state.name());
+    }
+    *text += "# HELP highwater_transactions_timed_out Transactions aborted because they took too long.\n";
+    *text += "# TYPE highwater_transactions_timed_out counter\n";
+    *text += &format!("highwater_transactions_timed_out_total {}\n", counts.timed_out);
+    *text +=
+        "# HELP highwater_transaction_markers_pending Markers of decided transactions yet to be written.\n";
+    *text += "# TYPE highwater_transaction_markers_pending gauge\n";
+    *text += &format!("highwater_transaction_markers_pending {}\n", counts.markers_pending);
     text.push_str(END);
 }
 

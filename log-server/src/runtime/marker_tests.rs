@@ -61,7 +61,7 @@ impl Running {
         let machine = TransactionCoordinator::new(TransactionConfig::default());
         let shard = ShardHandle::spawn("test".to_owned(), machine, log, u64::MAX, &tasks, shutdown.clone());
         shard.loaded().await;
-        tasks.spawn(end_transactions(shard.clone(), partitions.clone(), shutdown.clone()));
+        tasks.spawn(end_transactions(shard.clone(), partitions.clone(), Arc::default(), shutdown.clone()));
         Running { shard, partitions, tasks, shutdown }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::shard::{Phase, ShardHandle, Unavailable};
@@ -54,10 +55,11 @@ pub enum NotMarked {
     Offline,
 }
 
-/// Ends the transactions of one shard, for as long as it serves.
+/// Ends the transactions of one shard, for as long as it serves, and tells whoever waits for `completed` of each.
 pub async fn end_transactions<T: MarkerTarget>(
     shard: ShardHandle<TransactionCoordinator>,
     target: Arc<T>,
+    completed: Arc<Notify>,
     shutdown: CancellationToken,
 ) {
     if shard.loaded().await == Phase::Failed {
@@ -68,7 +70,7 @@ pub async fn end_transactions<T: MarkerTarget>(
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            Some(()) = ending.next() => {}
+            Some(()) = ending.next() => completed.notify_waiters(),
             answer = &mut asked, if ending.len() < ENDING_MAX => match answer {
                 Ok(Reply::Markers(transactions)) => {
                     ending.extend(transactions.into_iter().map(|markers| end(&shard, &*target, markers)));

@@ -1,6 +1,11 @@
 //! Takes what producers ask of transactions to the shard of their transactional id, and producer ids with it.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::marker_target::PartitionMarkers;
 use super::markers::end_transactions;
@@ -15,12 +20,19 @@ use crate::coordinator::transaction::{
 use crate::producer_ids::ProducerIds;
 use crate::topic::name::TRANSACTION_STATE;
 
+/// How long a request waits for the end of the transaction before, whose markers are being written. Kafka's brokers wait
+/// as long among each other (`add.partitions.to.txn.retry.backoff.max.ms`); a client would wait at least that long before
+/// it asked again, for what is done in the time of two syncs.
+const CONCURRENT_WAIT: Duration = Duration::from_millis(100);
+
 /// The coordinators of all transactions.
 pub struct Transactions {
     shards: Shards<TransactionCoordinator>,
     producer_ids: Arc<ProducerIds>,
     surroundings: Surroundings,
     markers: Arc<PartitionMarkers>,
+    /// Notified when all markers of a transaction are written.
+    completed: Arc<Notify>,
 }
 
 /// Why a request about a transaction is refused.
@@ -58,7 +70,8 @@ impl Transactions {
         let new_machine = move || TransactionCoordinator::new(transaction_config.clone());
         let markers = Arc::new(PartitionMarkers { partitions: surroundings.partitions.clone(), groups });
         let shards = Shards::start(topic, surroundings.clone(), new_machine);
-        let transactions = Transactions { shards, producer_ids, surroundings, markers };
+        let completed = Arc::default();
+        let transactions = Transactions { shards, producer_ids, surroundings, markers, completed };
         if let Some(shards) = transactions.shards.running() {
             transactions.write_markers(shards);
         }
@@ -69,7 +82,8 @@ impl Transactions {
     fn write_markers(&self, shards: &[ShardHandle<TransactionCoordinator>]) {
         let Surroundings { tasks, shutdown, .. } = &self.surroundings;
         for shard in shards {
-            tasks.spawn(end_transactions(shard.clone(), self.markers.clone(), shutdown.clone()));
+            let (markers, completed) = (self.markers.clone(), self.completed.clone());
+            tasks.spawn(end_transactions(shard.clone(), markers, completed, shutdown.clone()));
         }
     }
 
@@ -101,7 +115,12 @@ impl Transactions {
                 fresh_id,
             })
         };
-        match self.submit_with_id(&transactional_id, command).await? {
+        let reply = match expected {
+            None => self.submit_patiently(&transactional_id, command).await?,
+            // Having aborted its own transaction, a producer that says who it was is fenced by that.
+            Some(_) => self.submit_with_id(&transactional_id, &command).await?,
+        };
+        match reply {
             Reply::Init(outcome) => Ok(outcome?),
             other => unreachable!("InitProducerId is answered with {other:?}"),
         }
@@ -120,7 +139,7 @@ impl Transactions {
         protocol: Protocol,
     ) -> Result<(), TransactionRefused> {
         let add = AddPartitions { transactional_id: transactional_id.into(), producer, partitions, protocol };
-        match self.submit(transactional_id, Command::AddPartitions(add)).await? {
+        match self.submit_patiently(transactional_id, |_| Command::AddPartitions(add.clone())).await? {
             Reply::AddPartitions(outcome) => Ok(outcome?),
             other => unreachable!("AddPartitionsToTxn is answered with {other:?}"),
         }
@@ -165,7 +184,7 @@ impl Transactions {
                 fresh_id,
             })
         };
-        match self.submit_with_id(&transactional_id, command).await? {
+        match self.submit_with_id(&transactional_id, &command).await? {
             Reply::End(outcome) => Ok(outcome?),
             other => unreachable!("EndTxn is answered with {other:?}"),
         }
@@ -214,7 +233,7 @@ impl Transactions {
     async fn submit_with_id(
         &self,
         transactional_id: &str,
-        command: impl Fn(Option<i64>) -> Command,
+        command: &impl Fn(Option<i64>) -> Command,
     ) -> Result<Reply, TransactionRefused> {
         match self.submit(transactional_id, command(None)).await? {
             Reply::FreshIdWanted => {}
@@ -222,6 +241,30 @@ impl Transactions {
         }
         let id = self.fresh_producer_id().await.ok_or(TransactionRefused::NoProducerId)?;
         self.submit(transactional_id, command(Some(id))).await
+    }
+
+    /// As [`submit_with_id`](Self::submit_with_id), and again when a transaction is complete, while the answer is that
+    /// the last one still is not.
+    async fn submit_patiently(
+        &self,
+        transactional_id: &str,
+        command: impl Fn(Option<i64>) -> Command,
+    ) -> Result<Reply, TransactionRefused> {
+        let until = Instant::now() + CONCURRENT_WAIT;
+        loop {
+            // Listened to before asking: it may be complete before the answer is here.
+            let mut completed = pin!(self.completed.notified());
+            completed.as_mut().enable();
+            let reply = self.submit_with_id(transactional_id, &command).await?;
+            let is_concurrent = matches!(
+                reply,
+                Reply::Init(Err(TransactionError::Concurrent))
+                    | Reply::AddPartitions(Err(TransactionError::Concurrent))
+            );
+            if !is_concurrent || tokio::time::timeout_at(until, completed).await.is_err() {
+                return Ok(reply);
+            }
+        }
     }
 
     /// A producer id that nobody has; `None` if the disk refuses to remember it, which is logged.

@@ -1,6 +1,7 @@
 //! Questions about transactions, for ListTransactions, DescribeTransactions and metrics.
 
 use super::{Partitions, Producer, State, Transaction, TransactionCoordinator};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A transactional id in a list.
@@ -54,6 +55,15 @@ impl TransactionCoordinator {
             started_at_ms,
             partitions: partitions.clone(),
         })
+    }
+
+    /// How many transactional ids there are in each state.
+    pub fn count_by_state(&self) -> BTreeMap<State, usize> {
+        let mut counts = BTreeMap::new();
+        for entry in self.entries.values() {
+            *counts.entry(entry.transaction.state).or_default() += 1;
+        }
+        counts
     }
 
     /// How many transactions were aborted because they took too long, since the coordinator was loaded.
