@@ -265,6 +265,7 @@ impl History {
                     SequenceError::InvalidEpoch { current, .. } => stale && current == epoch,
                     SequenceError::OutOfOrder { expected: due, .. } => !stale && due == expected,
                     SequenceError::OutsideTransaction { .. }
+                    | SequenceError::TransactionEnded { .. }
                     | SequenceError::CoordinatorFenced { .. }
                     | SequenceError::TooManyTransactions => false,
                 };

@@ -34,6 +34,8 @@ const BEYOND_THE_ORACLE: &[(&str, i16)] = &[
     ("ListOffsetsResponse", 11),
     ("OffsetCommitRequest", 10),
     ("OffsetFetchRequest", 10),
+    ("WriteTxnMarkersRequest", 2),
+    ("WriteTxnMarkersResponse", 2),
     ("DescribeLogDirsRequest", 5),
     ("DescribeLogDirsResponse", 5),
 ];
@@ -54,6 +56,7 @@ const DIFFERENT_FIELDS: &[(&str, &str, &str)] = &[
     ("ApiVersionsRequest", " cluster_id:None node_id:-1", ""),
     ("DescribeLogDirsResponse", " is_cordoned:false", ""),
     ("DeleteGroupsResponse", " error_message:None", ""),
+    ("WriteTxnMarkersRequest", " transaction_version:0", ""),
     ("InitProducerIdRequest", "enable2_pc:", "enable_2_pc:"),
     ("DescribeClientQuotasRequest", "match_:", "_match:"),
 ];

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use log_core::wire::messages::{
     DescribeLogDirsRequest, DescribeLogDirsResponse, ListOffsetsRequest, ListOffsetsResponse,
-    OffsetCommitRequest, OffsetFetchRequest,
+    OffsetCommitRequest, OffsetFetchRequest, WriteTxnMarkersRequest,
 };
 use log_core::wire::{
     KafkaDecode, KafkaEncode, ProduceRequest, ProduceResponse, decode_request, decode_response,
@@ -70,6 +70,15 @@ fn describe_log_dirs_5_says_whether_a_directory_is_cordoned() {
     let bytes = hex("00000000 0000 02 0000 032f64 01 0000000000000009 0000000000000008 01 00 00");
     let value: DescribeLogDirsResponse = response(&bytes, 5);
     assert!(value.results[0].is_cordoned);
+}
+
+#[test]
+fn write_txn_markers_2_says_which_version_of_the_protocol_it_is_about() {
+    // one marker: producer 7, epoch 3, commit, topic "t" with partition 2, coordinator epoch 9, protocol 2
+    let bytes = hex("02 0000000000000007 0003 01 02 0274 02 00000002 00 00000009 02 00 00");
+    let value: WriteTxnMarkersRequest = request(&bytes, 2);
+    let marker = &value.markers[0];
+    assert_eq!((marker.producer_id, marker.coordinator_epoch, marker.transaction_version), (7, 9, 2));
 }
 
 #[test]

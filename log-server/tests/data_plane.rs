@@ -203,9 +203,6 @@ async fn produce_errors_are_kafkas() {
     assert_eq!(error(9, produce_request(named("t"), 0, 1, corrupt.into())).await, ErrorCode::CorruptMessage);
     let two = [good.clone(), good.clone()].concat();
     assert_eq!(error(9, produce_request(named("t"), 0, 1, two.into())).await, ErrorCode::InvalidRecord);
-    let mut transactional = produce_request(named("t"), 0, -1, good.clone());
-    transactional.transactional_id = Some("tx".into());
-    assert_eq!(error(9, transactional).await, ErrorCode::InvalidTxnState);
     assert_eq!(produce(&rig, "t", 1, good).await.base_offset, 0, "none of them was appended");
 }
 

@@ -77,6 +77,7 @@ fn valid(api: ApiKey, version: i16) -> Valid {
         OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
         AddPartitionsToTxn: AddPartitionsToTxnRequest,
         EndTxn: EndTxnRequest,
+        WriteTxnMarkers: WriteTxnMarkersRequest,
         DescribeAcls: DescribeAclsRequest,
         CreateAcls: CreateAclsRequest,
         DeleteAcls: DeleteAclsRequest,

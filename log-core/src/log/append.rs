@@ -161,6 +161,26 @@ impl PartitionLog {
         Ok(Appended { base_offset, last_offset, log_append_time_ms, log_start_offset, duplicate: false })
     }
 
+    /// As [`append`](PartitionLog::append), of a batch that begins its transaction in this partition as far as the
+    /// coordinator has said, who was asked when the log ended at `asked_at`.
+    ///
+    /// # Errors
+    /// Those of `append`, and [`SequenceError::TransactionEnded`](super::SequenceError::TransactionEnded): such a
+    /// batch would begin a transaction that nobody ends (KIP-890).
+    pub fn append_first(
+        &mut self,
+        batch: &ProducedBatch,
+        leader_epoch: i32,
+        now_ms: i64,
+        asked_at: i64,
+    ) -> Result<Appended, AppendError> {
+        let producer_id = batch.producer_id();
+        self.producers
+            .check_begin(producer_id, asked_at)
+            .map_err(|error| AppendError::Sequence { producer_id, error })?;
+        self.append(batch, leader_epoch, now_ms)
+    }
+
     /// Ends the transaction that a producer has open in this partition, by a control batch of the producer's.
     /// `producer_epoch` is that of the transaction, or the next one (KIP-890); from then on older ones are
     /// fenced. To end what has not begun, or has ended, is no error: a coordinator repeats itself.

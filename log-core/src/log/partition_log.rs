@@ -215,6 +215,11 @@ impl PartitionLog {
         self.producers.iter()
     }
 
+    /// One producer, if it is remembered.
+    pub fn producer(&self, producer_id: i64) -> Option<&ProducerState> {
+        self.producers.get(producer_id)
+    }
+
     /// The segments, oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let segments = self.shared.segments.load();

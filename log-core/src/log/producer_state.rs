@@ -81,6 +81,12 @@ pub enum SequenceError {
         /// Where the transaction began.
         first_offset: i64,
     },
+    /// Kafka's INVALID_TXN_STATE: a batch of a transaction that has ended since the coordinator was asked about it.
+    #[error("the transaction that the batch is part of has ended at offset {offset}")]
+    TransactionEnded {
+        /// Of the control batch that ended it.
+        offset: i64,
+    },
     /// Kafka's TRANSACTION_COORDINATOR_FENCED: the end of a transaction, from a coordinator that a newer
     /// one has taken the place of.
     #[error("coordinator epoch {epoch} is fenced by {current}")]
@@ -101,6 +107,8 @@ pub struct ProducerState {
     pub(super) epoch: i16,
     pub(super) coordinator_epoch: i32,
     pub(super) transaction: Option<i64>,
+    /// Offset of the control batch that ended its last transaction here, -1 if none has.
+    pub(super) ended_at: i64,
     pub(super) last_timestamp: i64,
     /// Oldest first; the first `remembered` ones count.
     batches: [ProducerBatch; BATCHES_REMEMBERED],
@@ -140,6 +148,7 @@ impl ProducerState {
             epoch,
             coordinator_epoch: NO_COORDINATOR_EPOCH,
             transaction: None,
+            ended_at: -1,
             last_timestamp: i64::MIN,
             batches: [ProducerBatch::default(); BATCHES_REMEMBERED],
             remembered: 0,
@@ -220,6 +229,20 @@ impl ProducerStates {
         }
     }
 
+    /// Whether a batch may begin a transaction that the coordinator said, when the log ended at `asked_at`, that it
+    /// is part of.
+    ///
+    /// # Errors
+    /// If a transaction of the producer's has ended here since: the coordinator spoke of that one.
+    pub fn check_begin(&self, producer_id: i64, asked_at: i64) -> Result<(), SequenceError> {
+        match self.producers.get(&producer_id) {
+            Some(producer) if producer.ended_at >= asked_at => {
+                Err(SequenceError::TransactionEnded { offset: producer.ended_at })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the end of a producer's transaction may be appended. One that is repeated is, and so is one
     /// of a transaction that has written nothing here.
     ///
@@ -264,6 +287,7 @@ impl ProducerStates {
     ) -> Option<AbortedTransaction> {
         let producer = self.producer(producer_id, epoch);
         producer.coordinator_epoch = producer.coordinator_epoch.max(end.coordinator_epoch);
+        producer.ended_at = offset;
         producer.heard_of(timestamp);
         let first_offset = producer.transaction.take()?;
         let last_stable = self.transactions.end(first_offset, offset);

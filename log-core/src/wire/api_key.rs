@@ -132,6 +132,8 @@ apis! {
     AddPartitionsToTxn = 24, 0..=5, flexible 3;
     /// Commit or abort a transaction.
     EndTxn = 26, 0..=5, flexible 3;
+    /// End transactions in partitions, for an operator who has found one that hangs.
+    WriteTxnMarkers = 27, 1..=2, flexible 1;
     /// Access rules, of which there are none without authentication.
     DescribeAcls = 29, 1..=3, flexible 2;
     /// Add access rules, which nothing would enforce.

@@ -26,6 +26,7 @@ macro_rules! for_each_control_api {
         $visit!(OffsetForLeaderEpoch, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse);
         $visit!(AddPartitionsToTxn, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse);
         $visit!(EndTxn, EndTxnRequest, EndTxnResponse);
+        $visit!(WriteTxnMarkers, WriteTxnMarkersRequest, WriteTxnMarkersResponse);
         $visit!(DescribeAcls, DescribeAclsRequest, DescribeAclsResponse);
         $visit!(CreateAcls, CreateAclsRequest, CreateAclsResponse);
         $visit!(DeleteAcls, DeleteAclsRequest, DeleteAclsResponse);

@@ -266,6 +266,17 @@ random_structs! { describe_topic_partitions_response:
     DescribeTopicPartitionsResponsePartition { error_code, partition_index, leader_id, leader_epoch, replica_nodes, isr_nodes, eligible_leader_replicas, last_known_elr, offline_replicas, unknown_tagged_fields }
     DescribeTopicPartitionsResponseTopic { error_code, name, topic_id, is_internal, partitions, topic_authorized_operations, unknown_tagged_fields }
 }
+random_structs! { write_txn_markers_request:
+    WriteTxnMarkersRequest { markers, unknown_tagged_fields }
+    WritableTxnMarker { producer_id, producer_epoch, transaction_result, topics, coordinator_epoch, unknown_tagged_fields }
+    WritableTxnMarkerTopic { name, partition_indexes, unknown_tagged_fields }
+}
+random_structs! { write_txn_markers_response:
+    WriteTxnMarkersResponse { markers, unknown_tagged_fields }
+    WritableTxnMarkerResult { producer_id, topics, unknown_tagged_fields }
+    WritableTxnMarkerTopicResult { name, partitions, unknown_tagged_fields }
+    WritableTxnMarkerPartitionResult { partition_index, error_code, unknown_tagged_fields }
+}
 random_structs! { describe_acls_request:
     DescribeAclsRequest { resource_type_filter, resource_name_filter, pattern_type_filter, principal_filter, host_filter, operation, permission_type, unknown_tagged_fields }
 }

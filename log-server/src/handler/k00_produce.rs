@@ -10,7 +10,8 @@
 //! - One batch a partition. It is checked before any lock is taken, then appended under the partition's lock, in the
 //!   order of the requests on a connection: idempotent producers with several requests in flight rely on that.
 //! - INVALID_RECORD and INVALID_TIMESTAMP name the records at fault (version 8 and later).
-//! - No transactions yet: a transactional batch is INVALID_TXN_STATE.
+//! - The first batch of a transaction in a partition: see [`super::transactional_produce`]. A batch outside of the
+//!   transaction that its producer has open is INVALID_TXN_STATE.
 //! - What a client sends beyond its quota is taken, and the client held up for it: the answer has the time, and the
 //!   connection is not read for as long (KIP-219).
 //! - Less free space than the hard limit: KAFKA_STORAGE_ERROR, which clients retry.
@@ -28,8 +29,9 @@ use log_core::wire::produce::{
 };
 use log_core::wire::{ErrorCode, ProduceRequest, ProduceResponse, TopicRef};
 
+use super::transactional_produce::{self, Admitted};
 use super::{Context, Refusal, Reply, Request};
-use crate::partition::{Partition, Turn};
+use crate::partition::{Asked, Partition, Turn};
 use crate::quota::Direction;
 use crate::topic::name;
 
@@ -68,9 +70,13 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
     let message = ProduceRequest::decode(body, request.version()).map_err(Refusal::new)?;
     let acks = message.acks;
     let timeout = Duration::from_millis(message.timeout_ms.max(0) as u64);
+    let admitted = match refuse_all(context, &request, &message) {
+        Some(refused) => Err(refused),
+        None => transactional_produce::admit(context, &request, &message).await,
+    };
     let mut undurable = Vec::new();
     let mut turn = None;
-    let mut response = append_all(context, &request, message, &mut undurable, &mut turn);
+    let mut response = append_all(context, &request, message, &admitted, &mut undurable, &mut turn);
     let hold = context.quotas.spend(Direction::Produce, request.client_id(), body_bytes);
     response.throttle_time_ms = request.hold_up(hold);
     for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
@@ -113,10 +119,10 @@ fn append_all(
     context: &Context,
     request: &Request,
     message: ProduceRequest,
+    admitted: &Result<Admitted, Refused>,
     undurable: &mut Vec<Undurable>,
     turn: &mut Option<Turn>,
 ) -> ProduceResponse {
-    let refused = refuse_all(context, request, &message);
     let knows_zstd = request.version() >= ZSTD_SINCE;
     let batches: usize = message.topics.iter().map(|topic| topic.partitions.len()).sum();
     let mut sync = match message.acks {
@@ -132,15 +138,17 @@ fn append_all(
         for wanted in topic.partitions {
             let index = wanted.index;
             let partition = usize::try_from(index).ok().and_then(|index| partitions.as_ref()?.get(index));
-            let appended = match (&refused, partition) {
-                (Some(refused), _) => Err(refused.clone()),
+            let appended = match (admitted, partition) {
+                (Err(refused), _) => Err(refused.clone()),
                 _ if !knows_zstd && is_zstd(&wanted) => {
                     let why = "zstd needs version 7 of Produce or later";
                     Err(Refused::new(ErrorCode::UnsupportedCompressionType, why))
                 }
-                (None, None) => Err(unknown(&topic.topic)),
-                (None, Some(partition)) => append(context, partition, wanted, &mut sync, now_ms)
-                    .map(|(answer, end)| (answer, partition, end)),
+                (Ok(_), None) => Err(unknown(&topic.topic)),
+                (Ok(admitted), Some(partition)) => admitted.of(partition).and_then(|asked| {
+                    let (answer, end) = append(context, partition, wanted, asked, &mut sync, now_ms)?;
+                    Ok((answer, partition, end))
+                }),
             };
             answers.push(match appended {
                 Ok((answer, partition, end)) => {
@@ -167,9 +175,6 @@ fn refuse_all(context: &Context, request: &Request, message: &ProduceRequest) ->
         let why = "message formats 0 and 1 are not supported; the producer has to use version 3 or later";
         return Some(Refused::new(ErrorCode::UnsupportedForMessageFormat, why));
     }
-    if message.transactional_id.is_some() {
-        return Some(Refused::new(ErrorCode::InvalidTxnState, "transactions are not supported"));
-    }
     context.space.is_exhausted().then(|| {
         Refused::new(
             ErrorCode::KafkaStorageError,
@@ -188,6 +193,7 @@ fn append(
     context: &Context,
     partition: &Arc<Partition>,
     wanted: ProducePartition,
+    asked: Option<Asked>,
     sync: &mut Sync<'_>,
     now_ms: i64,
 ) -> Result<(ProducePartitionResponse, i64), Refused> {
@@ -197,13 +203,10 @@ fn append(
     let config = partition.config();
     let batch = validate_produced(wanted.records.unwrap_or_default(), &validate_options(&config, now_ms))?;
     drop(config);
-    if batch.attributes().is_transactional() {
-        return Err(Refused::new(ErrorCode::InvalidTxnState, "transactions are not supported"));
-    }
     let appended = match sync {
-        Sync::Soon => partition.append(&batch, now_ms, false),
-        Sync::Urgent => partition.append(&batch, now_ms, true),
-        Sync::Alone(turn) => partition.append_alone(&batch, now_ms).map(|(appended, own)| {
+        Sync::Soon => partition.append_asked(&batch, asked, now_ms, false),
+        Sync::Urgent => partition.append_asked(&batch, asked, now_ms, true),
+        Sync::Alone(turn) => partition.append_alone(&batch, asked, now_ms).map(|(appended, own)| {
             **turn = own;
             appended
         }),
@@ -261,14 +264,14 @@ async fn wait_durable(
 
 /// Why one batch is not appended, as the client is told.
 #[derive(Clone, Debug)]
-struct Refused {
+pub(super) struct Refused {
     error: ErrorCode,
     message: String,
     records: Vec<RecordError>,
 }
 
 impl Refused {
-    fn new(error: ErrorCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(error: ErrorCode, message: impl Into<String>) -> Self {
         Refused { error, message: message.into(), records: Vec::new() }
     }
 
@@ -332,7 +335,9 @@ pub(super) fn sequence_error(error: &SequenceError) -> ErrorCode {
     match error {
         SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
         SequenceError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-        SequenceError::OutsideTransaction { .. } => ErrorCode::InvalidTxnState,
+        SequenceError::OutsideTransaction { .. } | SequenceError::TransactionEnded { .. } => {
+            ErrorCode::InvalidTxnState
+        }
         SequenceError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
         // Retriable: it passes as soon as another transaction ends.
         SequenceError::TooManyTransactions => ErrorCode::ConcurrentTransactions,
@@ -340,6 +345,6 @@ pub(super) fn sequence_error(error: &SequenceError) -> ErrorCode {
 }
 
 /// The wall clock in milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

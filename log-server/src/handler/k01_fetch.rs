@@ -4,7 +4,9 @@
 //!   Waiting: register with every partition, look, wait, look again. No wake-up is lost in that order.
 //! - Whole batches, from the one that contains the offset on. The first partition that has any returns at least one,
 //!   however small `max_bytes` are (KIP-74). Sizes are of records.
-//! - Records up to the high watermark (what is on disk), or up to the last stable offset for read_committed.
+//! - Records up to the high watermark (what is on disk), or up to the last stable offset for read_committed, with the
+//!   aborted transactions that they may belong to, each once, by first offset: librdkafka and franz-go take the first
+//!   offset off a producer's list at each of its abort markers, so one that is named twice would hide what follows.
 //! - An offset at the log's end is fine, one beyond it or before the start is OFFSET_OUT_OF_RANGE.
 //! - Sessions (KIP-227, version 7 and later): see [`crate::partition::FetchSessions`].
 //! - Leader epochs (KIP-320, version 9 and later): older than ours FENCED_LEADER_EPOCH, newer UNKNOWN_LEADER_EPOCH.
@@ -22,13 +24,13 @@ use bytes::Bytes;
 use log_core::log::{Isolation, LogReader, ReadError, ReadResult};
 use log_core::record::{Compression, batches};
 use log_core::wire::fetch::IsolationLevel;
-use log_core::wire::fetch_response::{FetchPartitionResponse, FetchTopicResponse};
+use log_core::wire::fetch_response::{AbortedTransaction, FetchPartitionResponse, FetchTopicResponse};
 use log_core::wire::{ErrorCode, FetchRequest, FetchResponse, TopicRef};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Context, Refusal, Reply, Request, leader_epoch_error};
-use crate::partition::{Partition, SessionError, SessionFetch, SessionPartition};
+use crate::partition::{Awaited, Partition, SessionError, SessionFetch, SessionPartition};
 use crate::quota::Direction;
 
 /// The first version whose clients know zstd.
@@ -117,13 +119,17 @@ impl Fetch {
     /// Waits for enough, or for the deadline, and returns what there is then.
     async fn wait(mut self, context: &Arc<Context>, deadline: Instant) -> (Fetch, Read) {
         let wake = Arc::new(Notify::new());
+        let awaited = match self.isolation {
+            IsolationLevel::ReadUncommitted => Awaited::HighWatermark,
+            IsolationLevel::ReadCommitted => Awaited::LastStable,
+        };
         let _registrations: Vec<_> = self
             .session
             .partitions
             .iter()
             .filter_map(|wanted| {
                 let partition = find(context, wanted).ok()?;
-                Some(partition.waiters().register(wanted.wanted.fetch_offset + 1, wake.clone()))
+                Some(partition.waiters().register(wanted.wanted.fetch_offset + 1, awaited, wake.clone()))
             })
             .collect();
         loop {
@@ -193,10 +199,11 @@ impl Fetch {
         if let Some(error) = leader_epoch_error(wanted.current_leader_epoch) {
             return Err(Unread::Error(error));
         }
-        let (isolation, aborted) = match self.isolation {
-            IsolationLevel::ReadUncommitted => (Isolation::Uncommitted, None),
-            IsolationLevel::ReadCommitted => (Isolation::Committed, Some(Vec::new())),
+        let isolation = match self.isolation {
+            IsolationLevel::ReadUncommitted => Isolation::Uncommitted,
+            IsolationLevel::ReadCommitted => Isolation::Committed,
         };
+        let mut aborted = Vec::new();
         let mut room = (wanted.max_bytes.max(0) as usize).min(self.max_bytes.saturating_sub(bytes_before));
         let mut records: Vec<Bytes> = Vec::new();
         let mut offset = wanted.fetch_offset;
@@ -222,6 +229,7 @@ impl Fetch {
             };
             let nothing = read.records.is_empty();
             room = room.saturating_sub(read.records.len());
+            aborted.extend(read.aborted);
             offset = read.next_offset;
             if !nothing {
                 records.push(read.records);
@@ -237,7 +245,7 @@ impl Fetch {
             high_watermark: watermarks.high_watermark(),
             last_stable_offset: watermarks.last_stable(),
             log_start_offset: watermarks.log_start(),
-            aborted_transactions: aborted,
+            aborted_transactions: (isolation == Isolation::Committed).then(|| in_order(aborted)),
             records,
             ..FetchPartitionResponse::error(wanted.index, 0)
         })
@@ -268,6 +276,20 @@ fn unread(partition: &Partition, error: &ReadError) -> Unread {
             ErrorCode::KafkaStorageError
         }
     })
+}
+
+/// What several reads were told, as the answer says it.
+fn in_order(mut aborted: Vec<log_core::log::AbortedTransaction>) -> Vec<AbortedTransaction> {
+    // No two transactions begin at the same offset.
+    aborted.sort_unstable_by_key(|aborted| aborted.first_offset);
+    aborted.dedup();
+    aborted
+        .iter()
+        .map(|aborted| AbortedTransaction {
+            producer_id: aborted.producer_id,
+            first_offset: aborted.first_offset,
+        })
+        .collect()
 }
 
 fn has_zstd(records: &Bytes) -> bool {

@@ -22,6 +22,7 @@ mod mute;
 mod quota_entity;
 mod request;
 mod transaction_errors;
+mod transactional_produce;
 
 mod group_errors;
 mod group_requests;
@@ -46,6 +47,7 @@ mod k22_init_producer_id;
 mod k23_offset_for_leader_epoch;
 mod k24_add_partitions_to_txn;
 mod k26_end_txn;
+mod k27_write_txn_markers;
 mod k29_describe_acls;
 mod k30_create_acls;
 mod k31_delete_acls;
@@ -146,6 +148,7 @@ dispatch_table! {
     now OffsetForLeaderEpoch => k23_offset_for_leader_epoch;
     now AddPartitionsToTxn => k24_add_partitions_to_txn;
     now EndTxn => k26_end_txn;
+    later WriteTxnMarkers => k27_write_txn_markers;
     now DescribeAcls => k29_describe_acls;
     now CreateAcls => k30_create_acls;
     now DeleteAcls => k31_delete_acls;

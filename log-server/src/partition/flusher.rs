@@ -365,7 +365,8 @@ impl Flusher {
 
     fn complete(&self, partition: &Arc<Partition>, flush: Flush) {
         partition.log().complete_flush(flush);
-        partition.waiters().advance(partition.reader().watermarks().high_watermark());
+        let watermarks = partition.reader().watermarks();
+        partition.waiters().advance(watermarks.high_watermark(), watermarks.last_stable());
         self.checkpointer.schedule(partition);
     }
 

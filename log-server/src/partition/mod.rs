@@ -14,6 +14,6 @@ pub use checkpointer::Checkpointer;
 pub use cold_reads::ColdReads;
 pub use fetch_session::{FetchSessions, SessionError, SessionFetch, SessionPartition};
 pub use flusher::{Flusher, Turn};
-pub use partition::{LEADER_EPOCH, NotDurable, Partition};
+pub use partition::{Asked, LEADER_EPOCH, NotDurable, Partition};
 pub use registry::Registry;
-pub use waiters::{Registration, Waiters};
+pub use waiters::{Awaited, Registration, Waiters};

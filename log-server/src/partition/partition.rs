@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::flusher::{Flusher, Turn};
-use super::waiters::Waiters;
+use super::waiters::{Awaited, Waiters};
 
 /// The leader epoch of every partition. There is one node, so leadership never moves.
 pub const LEADER_EPOCH: i32 = 0;
@@ -35,6 +35,13 @@ pub struct Partition {
     pub(super) flush_state: AtomicU8,
     /// Whether a checkpoint is scheduled, see the checkpointer.
     pub(super) checkpoint_scheduled: AtomicBool,
+}
+
+/// The moment before the coordinator was asked about a transaction, which may end while it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Where the partition's log ended.
+    log_end: i64,
 }
 
 /// Why an append will never be acknowledged as durable.
@@ -93,7 +100,7 @@ impl Partition {
         &self.reader
     }
 
-    /// Who waits for the high watermark.
+    /// Who waits for the watermarks.
     pub fn waiters(&self) -> &Arc<Waiters> {
         &self.waiters
     }
@@ -141,12 +148,27 @@ impl Partition {
         now_ms: i64,
         urgent: bool,
     ) -> Result<Appended, AppendError> {
-        let appended = self.log.lock().append(batch, LEADER_EPOCH, now_ms)?;
+        self.append_asked(batch, None, now_ms, urgent)
+    }
+
+    /// As [`append`](Partition::append), of a batch about which the coordinator of transactions has been asked, if it
+    /// had to be: `asked` as from [`ask_about`](Partition::ask_about).
+    ///
+    /// # Errors
+    /// The engine's; the log is as it was before.
+    pub fn append_asked(
+        self: &Arc<Self>,
+        batch: &ProducedBatch,
+        asked: Option<Asked>,
+        now_ms: i64,
+        urgent: bool,
+    ) -> Result<Appended, AppendError> {
+        let appended = self.store(batch, asked, now_ms)?;
         self.flusher.dirty(self, urgent || !self.waiters.is_empty());
         Ok(appended)
     }
 
-    /// As an urgent [`append`](Partition::append) of somebody who waits for nothing else: the sync may be his to make,
+    /// As an urgent [`append_asked`](Partition::append_asked) of somebody who waits for nothing else: the sync may be his to make,
     /// if nobody else has one under way.
     ///
     /// # Errors
@@ -154,10 +176,42 @@ impl Partition {
     pub fn append_alone(
         self: &Arc<Self>,
         batch: &ProducedBatch,
+        asked: Option<Asked>,
         now_ms: i64,
     ) -> Result<(Appended, Option<Turn>), AppendError> {
-        let appended = self.log.lock().append(batch, LEADER_EPOCH, now_ms)?;
+        let appended = self.store(batch, asked, now_ms)?;
         Ok((appended, self.flusher.dirty_or_turn(self)))
+    }
+
+    fn store(
+        &self,
+        batch: &ProducedBatch,
+        asked: Option<Asked>,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let mut log = self.log.lock();
+        match asked {
+            None => log.append(batch, LEADER_EPOCH, now_ms),
+            Some(Asked { log_end }) => log.append_first(batch, LEADER_EPOCH, now_ms, log_end),
+        }
+    }
+
+    /// Whether the coordinator of transactions has to be asked before a transactional batch of this producer is
+    /// appended; it has not while the producer's transaction is open here. What it says holds for an append with what
+    /// this returns.
+    pub fn ask_about(&self, producer_id: i64, producer_epoch: i16) -> Option<Asked> {
+        let log = self.log.lock();
+        let open = log.producer(producer_id).is_some_and(|producer| {
+            producer.epoch() == producer_epoch && producer.transaction_start().is_some()
+        });
+        (!open).then(|| Asked { log_end: log.watermarks().log_end() })
+    }
+
+    /// Whether the producer has a transaction open here, in this epoch or a later one.
+    pub fn is_in_transaction(&self, producer_id: i64, producer_epoch: i16) -> bool {
+        self.log.lock().producer(producer_id).is_some_and(|producer| {
+            producer.epoch() >= producer_epoch && producer.transaction_start().is_some()
+        })
     }
 
     /// Ends the transaction that a producer has open here, see [`PartitionLog::append_marker`], and has that synced at
@@ -187,7 +241,7 @@ impl Partition {
             return Ok(());
         }
         let wake = Arc::new(Notify::new());
-        let _registration = self.waiters.register(offset, wake.clone());
+        let _registration = self.waiters.register(offset, Awaited::HighWatermark, wake.clone());
         loop {
             if self.reader.watermarks().high_watermark() >= offset {
                 return Ok(());

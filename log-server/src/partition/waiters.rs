@@ -1,4 +1,4 @@
-//! Who waits for a partition's high watermark: producers with acks=all, consumers in a long poll.
+//! Who waits for a partition's watermarks: producers with acks=all, consumers in a long poll.
 //!
 //! The order that loses no wake-up: register, check, wait. A waiter that registers after the watermark has moved sees
 //! the new watermark when it checks; one that registers before is woken. [`Notify`] keeps one wake-up for a waiter
@@ -9,6 +9,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+/// Which watermark somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Everything below is durable.
+    HighWatermark,
+    /// Everything below is decided, and that is durable.
+    LastStable,
+}
 
 /// The waiters of one partition.
 #[derive(Default)]
@@ -25,32 +34,39 @@ struct List {
 
 struct Waiting {
     id: u64,
-    /// The high watermark that satisfies the waiter.
+    /// What satisfies the waiter.
     until: i64,
+    awaited: Awaited,
     wake: Arc<Notify>,
 }
 
 impl Waiters {
-    /// Has `wake` notified each time the high watermark is found at or above `until`, for as long as the
+    /// Has `wake` notified each time what is awaited is found at or above `until`, for as long as the
     /// registration lives. One `wake` may be registered with many partitions.
-    pub fn register(self: &Arc<Self>, until: i64, wake: Arc<Notify>) -> Registration {
+    pub fn register(self: &Arc<Self>, until: i64, awaited: Awaited, wake: Arc<Notify>) -> Registration {
         let mut list = self.list.lock();
         let id = list.next_id;
         list.next_id += 1;
-        list.waiting.push(Waiting { id, until, wake });
+        list.waiting.push(Waiting { id, until, awaited, wake });
         Registration { waiters: self.clone(), id }
     }
 
-    /// Wakes whom `high_watermark` satisfies.
-    pub fn advance(&self, high_watermark: i64) {
-        for waiting in self.list.lock().waiting.iter().filter(|waiting| waiting.until <= high_watermark) {
-            waiting.wake.notify_one();
+    /// Wakes whom these watermarks satisfy.
+    pub fn advance(&self, high_watermark: i64, last_stable: i64) {
+        for waiting in &self.list.lock().waiting {
+            let reached = match waiting.awaited {
+                Awaited::HighWatermark => high_watermark,
+                Awaited::LastStable => last_stable,
+            };
+            if waiting.until <= reached {
+                waiting.wake.notify_one();
+            }
         }
     }
 
     /// Wakes everybody, because waiting has become pointless: the partition is offline or deleted.
     pub fn wake_all(&self) {
-        self.advance(i64::MAX);
+        self.advance(i64::MAX, i64::MAX);
     }
 
     /// Whether nobody waits.
@@ -94,12 +110,16 @@ mod tests {
     fn a_waiter_is_woken_once_its_offset_is_reached() {
         let waiters = Arc::new(Waiters::default());
         let (early, late) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let _early = waiters.register(5, early.clone());
-        let _late = waiters.register(9, late.clone());
-        waiters.advance(4);
+        let stable = Arc::new(Notify::new());
+        let _early = waiters.register(5, Awaited::HighWatermark, early.clone());
+        let _late = waiters.register(9, Awaited::HighWatermark, late.clone());
+        let _stable = waiters.register(5, Awaited::LastStable, stable.clone());
+        waiters.advance(4, 4);
         assert!(!woken(&early));
-        waiters.advance(5);
-        assert!(woken(&early) && !woken(&late));
+        waiters.advance(5, 4);
+        assert!(woken(&early) && !woken(&late) && !woken(&stable));
+        waiters.advance(5, 5);
+        assert!(woken(&stable) && !woken(&late));
         waiters.wake_all();
         assert!(woken(&early) && woken(&late));
     }
@@ -108,7 +128,8 @@ mod tests {
     fn a_dropped_registration_is_forgotten() {
         let waiters = Arc::new(Waiters::default());
         let wake = Arc::new(Notify::new());
-        let registrations: Vec<_> = (0..3).map(|until| waiters.register(until, wake.clone())).collect();
+        let registrations: Vec<_> =
+            (0..3).map(|until| waiters.register(until, Awaited::HighWatermark, wake.clone())).collect();
         drop(registrations);
         assert!(waiters.is_empty());
         waiters.wake_all();

@@ -1,0 +1,139 @@
+//! Asks the coordinator of transactions about the batches of a Produce request, before any of them is appended: a batch
+//! that is part of no open transaction would hold the partition's last stable offset back for good (KIP-890).
+//!
+//! - The first batch of a transaction in a partition. From Produce version 12 on the partition becomes part of the
+//!   transaction by that, which begins if need be; before, the client has to have added it (AddPartitionsToTxn), and one
+//!   that has not is TRANSACTION_ABORTABLE, or INVALID_TXN_STATE before version 11. While the transaction is open in the
+//!   partition, nobody is asked.
+//! - A transactional batch in a request that names no transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, as in
+//!   Kafka. One id has one producer: batches of two are INVALID_RECORD.
+//! - A fenced producer is INVALID_PRODUCER_EPOCH, which clients know from Produce, and another's transactional id
+//!   INVALID_PRODUCER_ID_MAPPING. While the last transaction is being ended: CONCURRENT_TRANSACTIONS, which clients before
+//!   version 12 know as NOT_ENOUGH_REPLICAS only, as they do everything else that passes.
+
+use std::collections::HashMap;
+
+use log_core::record::RecordBatch;
+use log_core::wire::{ErrorCode, ProduceRequest};
+
+use super::k00_produce::Refused;
+use super::{Context, Request};
+use crate::coordinator::transaction::{Producer, Protocol, TopicPartition, TransactionError};
+use crate::partition::{Asked, Partition};
+use crate::runtime::TransactionRefused;
+
+/// The first version whose clients know TRANSACTION_ABORTABLE.
+const ABORTABLE_SINCE: i16 = 11;
+/// The first version in which to write to a partition adds it to the transaction.
+const ADDS_PARTITIONS_SINCE: i16 = 12;
+
+/// What the coordinator has said about the partitions of a request.
+#[derive(Debug, Default)]
+pub(super) struct Admitted {
+    /// For those that it was asked about: the moment of the question, or why they are refused.
+    partitions: HashMap<TopicPartition, Result<Asked, Refused>>,
+}
+
+impl Admitted {
+    /// What an append to this partition has to come with.
+    ///
+    /// # Errors
+    /// If the coordinator refuses it.
+    pub(super) fn of(&self, partition: &Partition) -> Result<Option<Asked>, Refused> {
+        if self.partitions.is_empty() {
+            return Ok(None);
+        }
+        self.partitions.get(&name_of(partition)).cloned().transpose()
+    }
+}
+
+/// Asks about every batch of a request that needs it. The request may be appended in the order of its connection once
+/// this returns.
+///
+/// # Errors
+/// What the whole request is refused for.
+pub(super) async fn admit(
+    context: &Context,
+    request: &Request,
+    message: &ProduceRequest,
+) -> Result<Admitted, Refused> {
+    let batches = message.topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.filter_map(move |wanted| {
+            let batch = RecordBatch::parse(wanted.records.as_ref()?).ok()?;
+            batch.attributes().is_transactional().then(|| (&topic.topic, wanted.index, stamp(&batch)))
+        })
+    });
+    let mut producer = None;
+    let mut asked = Vec::new();
+    for (topic, index, stamp) in batches {
+        if message.transactional_id.is_none() {
+            let why = "a transactional batch comes with a transactional id";
+            return Err(Refused::new(ErrorCode::TransactionalIdAuthorizationFailed, why));
+        }
+        if *producer.get_or_insert(stamp) != stamp {
+            let why = "a transactional id has one producer";
+            return Err(Refused::new(ErrorCode::InvalidRecord, why));
+        }
+        let partitions = context.partitions.resolve(topic);
+        let index = usize::try_from(index).ok();
+        // What is not there is refused by the append.
+        if let Some(partition) = index.and_then(|index| partitions.as_ref()?.get(index))
+            && let Some(question) = partition.ask_about(stamp.id, stamp.epoch)
+        {
+            asked.push((name_of(partition), question));
+        }
+    }
+    let (Some(id), Some(producer)) = (&message.transactional_id, producer.filter(|_| !asked.is_empty()))
+    else {
+        return Ok(Admitted::default());
+    };
+    let names: Vec<TopicPartition> = asked.iter().map(|(name, _)| name.clone()).collect();
+    let version = request.version();
+    let answers = if version >= ADDS_PARTITIONS_SINCE {
+        let count = names.len();
+        let added = context.transactions.add_partitions(id, producer, names, Protocol::V2).await;
+        added.map(|()| vec![true; count])
+    } else {
+        context.transactions.verify(id, producer, names).await
+    };
+    let answers = answers.map_err(|error| refused(version, &error))?;
+    let partitions = asked.into_iter().zip(answers).map(|((name, question), is_part)| {
+        let answer = if is_part { Ok(question) } else { Err(not_part(version)) };
+        (name, answer)
+    });
+    Ok(Admitted { partitions: partitions.collect() })
+}
+
+fn stamp(batch: &RecordBatch<'_>) -> Producer {
+    Producer { id: batch.producer_id(), epoch: batch.producer_epoch() }
+}
+
+fn name_of(partition: &Partition) -> TopicPartition {
+    TopicPartition { topic: partition.topic().clone(), partition: partition.index() }
+}
+
+fn not_part(version: i16) -> Refused {
+    let error =
+        if version >= ABORTABLE_SINCE { ErrorCode::TransactionAbortable } else { ErrorCode::InvalidTxnState };
+    Refused::new(error, "the partition is not part of the transaction")
+}
+
+fn refused(version: i16, error: &TransactionRefused) -> Refused {
+    let code = match error {
+        TransactionRefused::Coordinator(error) => match error {
+            TransactionError::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+            TransactionError::InvalidProducerIdMapping | TransactionError::InvalidTransactionalId => {
+                ErrorCode::InvalidProducerIdMapping
+            }
+            TransactionError::Concurrent if version >= ADDS_PARTITIONS_SINCE => {
+                ErrorCode::ConcurrentTransactions
+            }
+            TransactionError::Concurrent => ErrorCode::NotEnoughReplicas,
+            TransactionError::NotInTransaction => return not_part(version),
+            TransactionError::InvalidState | TransactionError::InvalidTimeout => ErrorCode::InvalidTxnState,
+        },
+        TransactionRefused::Unavailable(_) | TransactionRefused::NoProducerId => ErrorCode::NotEnoughReplicas,
+    };
+    Refused::new(code, error.to_string())
+}
