@@ -58,6 +58,9 @@ const DIFFERENT_FIELDS: &[(&str, &str, &str)] = &[
     ("DeleteGroupsResponse", " error_message:None", ""),
     ("WriteTxnMarkersRequest", " transaction_version:0", ""),
     ("InitProducerIdRequest", "enable2_pc:", "enable_2_pc:"),
+    ("TxnOffsetCommitRequest", "generation_id_or_member_epoch:", "generation_id:"),
+    ("TxnOffsetCommitRequest", " topic_id:00000000-0000-0000-0000-000000000000", ""),
+    ("TxnOffsetCommitResponse", " topic_id:00000000-0000-0000-0000-000000000000", ""),
     ("DescribeClientQuotasRequest", "match_:", "_match:"),
 ];
 

@@ -130,10 +130,14 @@ apis! {
     OffsetForLeaderEpoch = 23, 2..=4, flexible 4;
     /// Which partitions a transaction is about to write to.
     AddPartitionsToTxn = 24, 0..=5, flexible 3;
+    /// Add a group's offsets to a transaction.
+    AddOffsetsToTxn = 25, 0..=4, flexible 3;
     /// Commit or abort a transaction.
     EndTxn = 26, 0..=5, flexible 3;
     /// End transactions in partitions, for an operator who has found one that hangs.
     WriteTxnMarkers = 27, 1..=2, flexible 1;
+    /// Commit a group's offsets within a transaction.
+    TxnOffsetCommit = 28, 0..=5, flexible 3;
     /// Access rules, of which there are none without authentication.
     DescribeAcls = 29, 1..=3, flexible 2;
     /// Add access rules, which nothing would enforce.

@@ -25,8 +25,10 @@ macro_rules! for_each_control_api {
         $visit!(InitProducerId, InitProducerIdRequest, InitProducerIdResponse);
         $visit!(OffsetForLeaderEpoch, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse);
         $visit!(AddPartitionsToTxn, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse);
+        $visit!(AddOffsetsToTxn, AddOffsetsToTxnRequest, AddOffsetsToTxnResponse);
         $visit!(EndTxn, EndTxnRequest, EndTxnResponse);
         $visit!(WriteTxnMarkers, WriteTxnMarkersRequest, WriteTxnMarkersResponse);
+        $visit!(TxnOffsetCommit, TxnOffsetCommitRequest, TxnOffsetCommitResponse);
         $visit!(DescribeAcls, DescribeAclsRequest, DescribeAclsResponse);
         $visit!(CreateAcls, CreateAclsRequest, CreateAclsResponse);
         $visit!(DeleteAcls, DeleteAclsRequest, DeleteAclsResponse);

@@ -461,3 +461,19 @@ random_structs! { list_transactions_response:
     ListTransactionsResponse { throttle_time_ms, error_code, unknown_state_filters, transaction_states, unknown_tagged_fields }
     TransactionState { transactional_id, producer_id, transaction_state, unknown_tagged_fields }
 }
+random_structs! { add_offsets_to_txn_request:
+    AddOffsetsToTxnRequest { transactional_id, producer_id, producer_epoch, group_id, unknown_tagged_fields }
+}
+random_structs! { add_offsets_to_txn_response:
+    AddOffsetsToTxnResponse { throttle_time_ms, error_code, unknown_tagged_fields }
+}
+random_structs! { txn_offset_commit_request:
+    TxnOffsetCommitRequest { transactional_id, group_id, producer_id, producer_epoch, generation_id, member_id, group_instance_id, topics, unknown_tagged_fields }
+    TxnOffsetCommitRequestPartition { partition_index, committed_offset, committed_leader_epoch, committed_metadata, unknown_tagged_fields }
+    TxnOffsetCommitRequestTopic { name, partitions, unknown_tagged_fields }
+}
+random_structs! { txn_offset_commit_response:
+    TxnOffsetCommitResponse { throttle_time_ms, topics, unknown_tagged_fields }
+    TxnOffsetCommitResponsePartition { partition_index, error_code, unknown_tagged_fields }
+    TxnOffsetCommitResponseTopic { name, partitions, unknown_tagged_fields }
+}

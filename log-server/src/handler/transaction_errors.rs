@@ -36,7 +36,7 @@ impl From<TransactionRefused> for ErrorCode {
 const fn fenced_since(api: ApiKey) -> i16 {
     match api {
         ApiKey::InitProducerId => 4,
-        ApiKey::AddPartitionsToTxn | ApiKey::EndTxn => 2,
+        ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => 2,
         _ => 0,
     }
 }

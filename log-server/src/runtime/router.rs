@@ -5,12 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::shard::{Phase, ShardHandle, Unavailable};
-use super::shards::{InternalTopic, Shards, Surroundings, shard_of};
+use super::shards::{InternalTopic, Shards, Surroundings, partition_of, shard_of};
 use crate::config::{BrokerConfig, Migration};
 use crate::coordinator::group::{
     Command, CompleteTransaction, GroupConfig, GroupCoordinator, MigrationPolicy, Outcome,
     REMOVALS_PER_DECISION_MAX, Reply, TopicId, TopicImage, TopicInfo,
 };
+use crate::coordinator::transaction::TopicPartition;
 use crate::topic::{Catalog, Topic, Topics, name::CONSUMER_OFFSETS};
 
 /// The coordinators of all groups.
@@ -115,6 +116,16 @@ impl GroupRouter {
                 }
             }
         }
+    }
+
+    /// The partition of the internal topic that `group_id` belongs to. Makes the topic if there is none.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub async fn offsets_partition(self: &Arc<Self>, group_id: &str) -> Result<TopicPartition, Unavailable> {
+        let shards = self.ensure_started().await?;
+        let partition = i32::try_from(partition_of(group_id, shards.len())).expect("partitions are i32s");
+        Ok(TopicPartition { topic: CONSUMER_OFFSETS.into(), partition })
     }
 
     /// Ends a producer's transaction in one partition of the internal topic: what it has pending there is committed or
