@@ -26,8 +26,23 @@ use crate::metadata::{self, Metadata, Topic};
 /// they all know of them.
 const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Coordinator type of consumer groups in FindCoordinator.
-const COORDINATOR_OF_GROUPS: i8 = 0;
+/// What a coordinator coordinates; the discriminant is the type in FindCoordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Coordinates {
+    /// A consumer group, by its id.
+    Group = 0,
+    /// The transactions of a transactional id.
+    Transactions = 1,
+}
+
+impl Coordinates {
+    const fn noun(self) -> &'static str {
+        match self {
+            Coordinates::Group => "group",
+            Coordinates::Transactions => "transactional id",
+        }
+    }
+}
 
 /// How to reach a cluster.
 #[derive(Clone, Debug)]
@@ -102,8 +117,8 @@ struct Inner {
     /// Guards only the table: what is awaited is cloned out of it.
     slots: Mutex<HashMap<(Arc<str>, Role), Slot>>,
     metadata: RwLock<Arc<Metadata>>,
-    /// Address of each group's coordinator, until a request to it fails.
-    coordinators: Mutex<HashMap<String, Arc<str>>>,
+    /// Addresses of coordinators, each until a request to it fails.
+    coordinators: Mutex<HashMap<(Coordinates, String), Arc<str>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -277,15 +292,25 @@ impl Client {
 
     /// The address of the broker that coordinates a group, asked for until one is named.
     pub(crate) async fn coordinator(&self, group: &str) -> Result<Arc<str>, ClientError> {
-        if let Some(address) = self.inner.coordinators.lock().get(group) {
+        self.coordinator_of(Coordinates::Group, group).await
+    }
+
+    /// As [`coordinator`](Client::coordinator), of whatever it coordinates.
+    pub(crate) async fn coordinator_of(
+        &self,
+        what: Coordinates,
+        name: &str,
+    ) -> Result<Arc<str>, ClientError> {
+        let key = (what, name.to_owned());
+        if let Some(address) = self.inner.coordinators.lock().get(&key) {
             return Ok(address.clone());
         }
         let started = Instant::now();
         let mut failures = 0;
         loop {
-            let error = match self.find_coordinator(group).await {
+            let error = match self.find_coordinator(what, name).await {
                 Ok(address) => {
-                    self.inner.coordinators.lock().insert(group.to_owned(), address.clone());
+                    self.inner.coordinators.lock().insert(key, address.clone());
                     return Ok(address);
                 }
                 Err(error) => error,
@@ -299,15 +324,15 @@ impl Client {
         }
     }
 
-    async fn find_coordinator(&self, group: &str) -> Result<Arc<str>, ClientError> {
+    async fn find_coordinator(&self, what: Coordinates, name: &str) -> Result<Arc<str>, ClientError> {
         let response = self
             .call_any(|_| {
-                let coordinator_keys = vec![group.into()];
-                message!(FindCoordinatorRequest { key_type: COORDINATOR_OF_GROUPS, coordinator_keys })
+                let coordinator_keys = vec![name.into()];
+                message!(FindCoordinatorRequest { key_type: what as i8, coordinator_keys })
             })
             .await?;
-        let context = || format!("coordinator of group {group}");
-        let found = response.coordinators.iter().find(|coordinator| &*coordinator.key == group);
+        let context = || format!("coordinator of {} {name}", what.noun());
+        let found = response.coordinators.iter().find(|coordinator| &*coordinator.key == name);
         let found = found.ok_or_else(|| ClientError::NoBroker(context().into()))?;
         match ErrorCode::from(found.error_code) {
             ErrorCode::None => Ok(metadata::address(&found.host, found.port)),
@@ -317,7 +342,12 @@ impl Client {
 
     /// Forgets who coordinates a group, after it said that it does not or did not answer.
     pub(crate) fn forget_coordinator(&self, group: &str) {
-        self.inner.coordinators.lock().remove(group);
+        self.forget_coordinator_of(Coordinates::Group, group);
+    }
+
+    /// As [`forget_coordinator`](Client::forget_coordinator), of whatever it coordinates.
+    pub(crate) fn forget_coordinator_of(&self, what: Coordinates, name: &str) {
+        self.inner.coordinators.lock().remove(&(what, name.to_owned()));
     }
 
     /// One request to any broker: those with an open connection first, then the others that are known,

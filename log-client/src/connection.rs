@@ -196,6 +196,11 @@ impl Connection {
         self.versions.pick(api, cap, &self.address)
     }
 
+    /// The level of the cluster's feature `transaction.version`, 0 where there is none (KIP-890).
+    pub(crate) fn transaction_version(&self) -> i16 {
+        self.versions.transaction_version()
+    }
+
     /// Sends one control-plane request and decodes its response. `wait` is how long the broker itself
     /// may take by design (a long poll, a rebalance), on top of the ordinary time.
     pub(crate) async fn call<R: RequestResponsePair>(
@@ -203,8 +208,18 @@ impl Connection {
         wait: Duration,
         build: impl FnOnce(i16) -> R,
     ) -> Result<R::Response, ClientError> {
+        self.call_up_to(i16::MAX, wait, build).await
+    }
+
+    /// As [`call`](Connection::call), in a version that is at most `cap`.
+    pub(crate) async fn call_up_to<R: RequestResponsePair>(
+        &self,
+        cap: i16,
+        wait: Duration,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<R::Response, ClientError> {
         let api = ApiKey::from_code(R::API_KEY.value()).expect("the client only sends APIs of the table");
-        let version = self.version(api, i16::MAX)?;
+        let version = self.version(api, cap)?;
         let body = wire::encode_request(&build(version), version)
             .map_err(|error| ClientError::encode(api, error))?;
         let mut pending = self.send(api, version, vec![body]).await?;

@@ -18,7 +18,7 @@ use log_core::wire::messages::{ListOffsetsRequest, OffsetCommitRequest, OffsetFe
 use log_core::wire::{ErrorCode, IsolationLevel, message};
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Client, Role};
+use crate::client::{Client, Coordinates, Role};
 use crate::error::ClientError;
 use crate::topic_partition::TopicPartition;
 
@@ -80,6 +80,27 @@ pub(crate) struct Committer {
     pub(crate) generation: i32,
     pub(crate) member_id: String,
     pub(crate) instance_id: Option<String>,
+}
+
+/// A member of a group, as a transactional producer has to name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The group.
+    pub group: String,
+    /// The generation, or the member's epoch under the new protocol; -1 outside of the group's membership.
+    pub generation: i32,
+    /// Given by the coordinator; empty outside of the group's membership.
+    pub member_id: String,
+    /// The member's own name, if it is a static one.
+    pub instance_id: Option<String>,
+}
+
+impl GroupMember {
+    /// Nobody: for a consumer that assigns itself its partitions, whose producer is fenced by its transactional id
+    /// alone.
+    pub fn outsider(group: impl Into<String>) -> GroupMember {
+        GroupMember { group: group.into(), generation: -1, member_id: String::new(), instance_id: None }
+    }
 }
 
 impl Committer {
@@ -280,6 +301,19 @@ impl Client {
     pub(crate) async fn call_coordinator<T, F>(
         &self,
         group: &str,
+        attempt: impl FnMut(Arc<str>) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        self.call_coordinator_of(Coordinates::Group, group, attempt).await
+    }
+
+    /// As [`call_coordinator`](Client::call_coordinator), to the coordinator of whatever it coordinates.
+    pub(crate) async fn call_coordinator_of<T, F>(
+        &self,
+        what: Coordinates,
+        name: &str,
         mut attempt: impl FnMut(Arc<str>) -> F,
     ) -> Result<T, ClientError>
     where
@@ -288,7 +322,7 @@ impl Client {
         let deadline = Instant::now() + self.config().request_timeout;
         let mut failures = 0;
         loop {
-            let error = match self.coordinator(group).await {
+            let error = match self.coordinator_of(what, name).await {
                 Ok(address) => match attempt(address).await {
                     Ok(done) => return Ok(done),
                     Err(error) => error,
@@ -300,8 +334,12 @@ impl Client {
             if !error.is_retriable() || Instant::now() + delay >= deadline {
                 return Err(error);
             }
-            if error.code().is_none_or(|code| code != ErrorCode::CoordinatorLoadInProgress) {
-                self.forget_coordinator(group);
+            let is_right_one = matches!(
+                error.code(),
+                Some(ErrorCode::CoordinatorLoadInProgress | ErrorCode::ConcurrentTransactions)
+            );
+            if !is_right_one {
+                self.forget_coordinator_of(what, name);
             }
             sleep(delay).await;
         }
@@ -309,7 +347,7 @@ impl Client {
 }
 
 /// The codes that say "ask another, or later", whichever partition they stand at.
-fn coordinator_trouble(code: ErrorCode) -> Option<ErrorCode> {
+pub(crate) fn coordinator_trouble(code: ErrorCode) -> Option<ErrorCode> {
     matches!(
         code,
         ErrorCode::NotCoordinator

@@ -11,6 +11,9 @@ use log_core::wire::{ApiKey, Versions};
 
 use crate::error::ClientError;
 
+/// The feature whose level says how transactions are done.
+const TRANSACTION_VERSION: &str = "transaction.version";
+
 /// The versions of `api` that the client can write and read, or `None` for what it never calls.
 pub(crate) const fn spoken(api: ApiKey) -> Option<Versions> {
     let (min, max) = match api {
@@ -31,7 +34,11 @@ pub(crate) const fn spoken(api: ApiKey) -> Option<Versions> {
         ApiKey::CreateTopics => (5, 7),
         ApiKey::DeleteTopics => (6, 6),
         ApiKey::DeleteRecords => (1, 2),
-        ApiKey::InitProducerId => (2, 5),
+        ApiKey::InitProducerId => (3, 5),
+        ApiKey::AddPartitionsToTxn => (0, 3),
+        ApiKey::AddOffsetsToTxn => (0, 4),
+        ApiKey::EndTxn => (0, 5),
+        ApiKey::TxnOffsetCommit => (3, 5),
         ApiKey::DescribeConfigs => (2, 4),
         ApiKey::CreatePartitions => (1, 3),
         ApiKey::DeleteGroups => (1, 2),
@@ -50,6 +57,7 @@ pub(crate) const fn spoken(api: ApiKey) -> Option<Versions> {
 pub(crate) struct BrokerVersions {
     /// By API key, ascending; only the APIs that the client calls.
     ranges: Vec<(ApiKey, Versions)>,
+    transaction_version: i16,
 }
 
 impl BrokerVersions {
@@ -58,7 +66,15 @@ impl BrokerVersions {
             let api = ApiKey::from_code(range.api_key)?;
             Some((api, Versions { min: range.min_version, max: range.max_version }))
         });
-        BrokerVersions { ranges: ranges.collect() }
+        let features = response.finalized_features.iter();
+        let mut levels =
+            features.filter(|it| &*it.name == TRANSACTION_VERSION).map(|it| it.max_version_level);
+        BrokerVersions { ranges: ranges.collect(), transaction_version: levels.next().unwrap_or(0) }
+    }
+
+    /// The level of the feature `transaction.version`; 0 where there is none.
+    pub(crate) fn transaction_version(&self) -> i16 {
+        self.transaction_version
     }
 
     /// The highest version that both sides speak, and that is at most `cap`.

@@ -54,8 +54,9 @@ use rebalance::Group;
 pub use record::ConsumerRecord;
 
 use crate::client::Client;
+pub use crate::offsets::GroupMember;
 pub use crate::offsets::OffsetSpec;
-use crate::offsets::{CommittedOffset, ListedOffset};
+use crate::offsets::{CommittedOffset, Committer, ListedOffset};
 use crate::topic_partition::TopicPartition;
 
 /// How long [`Consumer::close`] tries to commit and to leave.
@@ -249,6 +250,16 @@ impl Consumer {
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ConsumeError> {
         let group = self.group.as_ref().ok_or(ConsumeError::NoGroup)?;
         Ok(self.client.committed_offsets(&group.config.id, Some(partitions)).await?.into_iter().collect())
+    }
+
+    /// Who the consumer is in its group now: what a transactional producer needs to commit for it.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NoGroup`].
+    pub fn group_member(&self) -> Result<GroupMember, ConsumeError> {
+        let group = self.group.as_ref().ok_or(ConsumeError::NoGroup)?;
+        let Committer { generation, member_id, instance_id } = group.committer();
+        Ok(GroupMember { group: group.config.id.clone(), generation, member_id, instance_id })
     }
 
     /// Commits the positions of all assigned partitions and waits for the answer: what has been polled

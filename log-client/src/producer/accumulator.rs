@@ -4,10 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use log_core::record::Compression;
 use tokio::time::Instant;
 
-use super::batch::{Batch, ID_SPAN};
+use super::batch::{Batch, BatchStyle, ID_SPAN};
 use super::config::ProducerConfig;
 use super::delivery::{AckReceiver, Delivery};
 use super::error::ProduceError;
@@ -22,7 +21,7 @@ use crate::topic_partition::TopicPartition;
 #[derive(Debug)]
 pub(super) struct Accumulator {
     limits: QueueLimits,
-    compression: Compression,
+    style: BatchStyle,
     delivery_timeout: std::time::Duration,
     request_bytes_max: usize,
     is_idempotent: bool,
@@ -80,7 +79,10 @@ impl Accumulator {
                 in_flight_max: config.batches_in_flight_max(),
                 backoff,
             },
-            compression: config.compression,
+            style: BatchStyle {
+                compression: config.compression,
+                transactional: config.transactional_id.is_some(),
+            },
             delivery_timeout: config.delivery_timeout,
             request_bytes_max: config.request_bytes_max,
             is_idempotent: config.is_idempotent(),
@@ -129,7 +131,7 @@ impl Accumulator {
                 }
                 queue.seal();
             }
-            let batch = Batch::new(self.next_batch_id, self.compression, now, now + self.delivery_timeout);
+            let batch = Batch::new(self.next_batch_id, self.style, now, now + self.delivery_timeout);
             self.next_batch_id += ID_SPAN;
             queue.set_open(batch);
             wake = true;
@@ -261,6 +263,17 @@ impl Accumulator {
         if self.queues.iter().all(|(_, queue)| queue.is_filling()) {
             self.queues.iter_mut().for_each(|(_, queue)| queue.seal());
         }
+    }
+
+    /// Goes on as `identity`, from the beginning of each partition's sequence. Nothing is on its way.
+    pub(super) fn restart(&mut self, identity: Identity) {
+        self.identity = Some(identity);
+        self.queues.iter_mut().for_each(|(_, queue)| queue.restart());
+    }
+
+    /// Takes out what waits to be sent, retries among it.
+    pub(super) fn discard(&mut self) -> Vec<Batch> {
+        self.queues.iter_mut().flat_map(|(_, queue)| queue.drain()).collect()
     }
 
     /// Takes nothing more, and returns what has not been sent.

@@ -16,6 +16,14 @@ use super::error::ProduceError;
 /// which is more than its records can.
 pub(super) const ID_SPAN: u64 = 1 << 31;
 
+/// How batches are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BatchStyle {
+    pub(super) compression: Compression,
+    /// Whether they are part of transactions.
+    pub(super) transactional: bool,
+}
+
 /// Records of one partition that share an acknowledgement.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -49,12 +57,12 @@ enum Contents {
 }
 
 impl Batch {
-    pub(super) fn new(id: u64, compression: Compression, created_at: Instant, deadline: Instant) -> Batch {
+    pub(super) fn new(id: u64, style: BatchStyle, created_at: Instant, deadline: Instant) -> Batch {
         let (sender, receiver) = ack();
         Batch {
             id,
             id_span: ID_SPAN,
-            contents: Contents::Open(BatchBuilder::new(compression)),
+            contents: Contents::Open(BatchBuilder::new(style.compression).transactional(style.transactional)),
             record_count: 0,
             reserved_bytes: 0,
             created_at,
@@ -153,15 +161,18 @@ impl Batch {
     #[expect(clippy::result_large_err, reason = "the batch that comes back is the one that was given")]
     pub(super) fn split(self) -> Result<[Batch; 2], Batch> {
         let Contents::Built(bytes) = &self.contents else { return Err(self) };
-        let compression =
-            RecordBatch::parse(bytes).and_then(|batch| batch.attributes().compression()).unwrap_or_default();
+        let attributes = RecordBatch::parse(bytes).map(|batch| batch.attributes());
+        let style = BatchStyle {
+            compression: attributes.clone().and_then(|it| it.compression()).unwrap_or_default(),
+            transactional: attributes.is_ok_and(|it| it.is_transactional()),
+        };
         let limits = DecompressLimits { output_bytes_max: usize::MAX, ratio_max: usize::MAX };
         let records = Records::of(bytes, limits).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let middle = self.record_count / 2;
         let (Ok(records), 1..) = (records, middle) else { return Err(self) };
 
         let half = |id, range: std::ops::Range<usize>| {
-            let mut batch = Batch::new(id, compression, self.created_at, self.deadline);
+            let mut batch = Batch::new(id, style, self.created_at, self.deadline);
             batch.id_span = self.id_span / 2;
             for record in &records[range.clone()] {
                 let (key, value) = (record.key.as_deref(), record.value.as_deref());

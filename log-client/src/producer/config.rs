@@ -64,6 +64,11 @@ pub struct ProducerConfig {
     /// Whether the broker is to recognise batches that are sent twice, so that a retry neither doubles
     /// nor reorders records. Default true; takes effect with [`Acks::All`] only.
     pub idempotence: bool,
+    /// The name under which the producer has transactions: of all producers with that name, only the one
+    /// that initialised last can write. Makes the producer idempotent, with [`Acks::All`]. Default none.
+    pub transactional_id: Option<String>,
+    /// How long a transaction may be open before the broker aborts it. Default 60 s.
+    pub transaction_timeout: Duration,
     /// How batches are compressed. Default none.
     pub compression: Compression,
     /// How long a batch that is not full waits for more records. Default 5 ms.
@@ -98,6 +103,8 @@ impl Default for ProducerConfig {
         ProducerConfig {
             acks: Acks::All,
             idempotence: true,
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
             compression: Compression::None,
             linger: Duration::from_millis(5),
             batch_bytes_max: 256 << 10,
@@ -116,7 +123,7 @@ impl Default for ProducerConfig {
 impl ProducerConfig {
     /// Whether batches are stamped with a producer id and sequence numbers.
     pub(super) fn is_idempotent(&self) -> bool {
-        self.idempotence && self.acks == Acks::All
+        self.transactional_id.is_some() || self.idempotence && self.acks == Acks::All
     }
 
     /// Batches of one partition that may be unanswered at a time.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use log_core::record::BuildError;
 use log_core::wire::ErrorCode;
 
+use super::transaction::TransactionError;
 use crate::error::ClientError;
 use crate::topic_partition::TopicPartition;
 
@@ -67,6 +68,12 @@ pub enum ProduceError {
         /// Whether an attempt went without an answer, so that the record may be there all the same.
         outcome_unknown: bool,
     },
+    /// The record belongs to a transaction that was aborted before the broker had it.
+    #[error("the transaction was aborted")]
+    Aborted,
+    /// A transactional producer takes records only within a transaction that has not failed.
+    #[error("{0}")]
+    Transaction(#[source] TransactionError),
     /// The producer was closed or dropped before the record was acknowledged.
     #[error("the producer was closed")]
     Closed,

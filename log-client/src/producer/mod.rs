@@ -14,6 +14,8 @@ pub mod partitioner;
 mod queue;
 mod record;
 mod sender;
+mod transaction;
+mod transactional;
 mod verdict;
 
 use std::sync::Arc;
@@ -25,12 +27,15 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use accumulator::Accumulator;
+use batch::Batch;
 pub use config::{Acks, ProducerConfig, UnknownAcks};
 use delivery::Ack;
 pub use delivery::Delivery;
 pub use error::ProduceError;
 pub use record::{ProducerRecord, RecordMetadata};
 use sender::Sender;
+pub use transaction::TransactionError;
+use transactional::Transactional;
 
 use crate::client::Client;
 
@@ -50,6 +55,8 @@ pub struct Producer {
 struct Shared {
     client: Client,
     config: ProducerConfig,
+    /// Set in a transactional producer. Its lock is taken within the accumulator's, never the other way round.
+    transactional: Option<Transactional>,
     /// Guards the batches. Held for one append, one draining or one answer, and never across an await.
     accumulator: Mutex<Accumulator>,
     /// Bytes of buffer memory that are free.
@@ -69,6 +76,8 @@ impl Producer {
             memory: Semaphore::new(config.buffer_bytes_max.min(Semaphore::MAX_PERMITS)),
             wake: Notify::new(),
             ended: ended.clone(),
+            transactional: (config.transactional_id.as_deref())
+                .map(|id| Transactional::new(id, config.transaction_timeout)),
             config,
         });
         tokio::spawn(Sender::new(shared.clone()).run());
@@ -84,6 +93,9 @@ impl Producer {
     /// within `block_max`.
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivery, ProduceError> {
         let shared = &*self.shared;
+        if let Some(transactional) = &shared.transactional {
+            transactional.state.lock().check_open("send a record").map_err(ProduceError::Transaction)?;
+        }
         let bytes = record_bytes(&record);
         let limit = shared.config.record_bytes_max.min(shared.config.buffer_bytes_max);
         if bytes > limit {
@@ -161,6 +173,17 @@ impl Producer {
         let outcome = self.flush().await;
         self.shared.ended.cancel();
         outcome
+    }
+}
+
+impl Shared {
+    /// Tells what became of a batch, and gives its memory back.
+    fn resolve(&self, batch: Batch, outcome: Result<Ack, ProduceError>) {
+        self.memory.add_permits(batch.reserved_bytes);
+        if let (Err(error), Some(transactional)) = (&outcome, &self.transactional) {
+            transactional.state.lock().failed(error);
+        }
+        batch.resolve(outcome);
     }
 }
 

@@ -252,7 +252,16 @@ impl Queue {
         expired
     }
 
-    /// Takes out everything that waits, for a producer that ends.
+    /// Begins the sequence anew, for a producer with another epoch and nothing on its way.
+    pub(super) fn restart(&mut self) {
+        debug_assert!(self.in_flight.is_empty());
+        self.sequence = None;
+        self.has_hole = false;
+        self.failures = 0;
+        self.blocked_until = None;
+    }
+
+    /// Takes out everything that waits, for a producer that ends or aborts.
     pub(super) fn drain(&mut self) -> Vec<Batch> {
         let retries = std::mem::take(&mut self.retries).into_values();
         retries.chain(std::mem::take(&mut self.sealed)).chain(self.open.take()).collect()

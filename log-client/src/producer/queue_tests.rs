@@ -1,7 +1,8 @@
 //! The order of batches through failures, checked on the state machine alone.
 
-use log_core::record::{Compression, RecordBatch};
+use log_core::record::RecordBatch;
 
+use super::super::batch::BatchStyle;
 use super::*;
 
 const LIMITS: QueueLimits = QueueLimits {
@@ -37,7 +38,7 @@ impl Fixture {
     /// Adds a sealed batch of `records` records.
     fn add(&mut self, records: usize) {
         let deadline = self.now + Duration::from_secs(10);
-        let mut batch = Batch::new(self.next_id, Compression::None, self.now, deadline);
+        let mut batch = Batch::new(self.next_id, BatchStyle::default(), self.now, deadline);
         self.next_id += 1;
         for _ in 0..records {
             batch.append(usize::MAX, 0, None, Some(b"value"), &[]).unwrap().unwrap();
@@ -67,7 +68,7 @@ impl Fixture {
 fn linger_is_waited_for_unless_full_or_sealed() {
     let mut fixture = Fixture::with_batches(0);
     assert_eq!(fixture.queue.due(fixture.now, &LIMITS), Due::Never);
-    let mut batch = Batch::new(0, Compression::None, fixture.now, fixture.now + Duration::from_secs(1));
+    let mut batch = Batch::new(0, BatchStyle::default(), fixture.now, fixture.now + Duration::from_secs(1));
     batch.append(usize::MAX, 0, None, None, &[]).unwrap();
     fixture.queue.set_open(batch);
     assert_eq!(fixture.queue.due(fixture.now, &LIMITS), Due::At(fixture.now + LIMITS.linger));

@@ -24,6 +24,7 @@ use super::config::Acks;
 use super::delivery::Ack;
 use super::error::ProduceError;
 use super::queue::Identity;
+use super::transaction::{Admission, Protocol, TransactionError};
 use super::verdict::{Verdict, judge};
 use crate::client::Role;
 use crate::connection::Connection;
@@ -32,6 +33,9 @@ use crate::topic_partition::TopicPartition;
 
 /// The last version of Produce that names topics; the later ones take ids.
 const PRODUCE_BY_NAME_MAX: i16 = 12;
+
+/// The last version that adds no partitions to transactions.
+const PRODUCE_EXPLICIT_MAX: i16 = 11;
 
 /// Without a transaction the timeout is not used, but it has to be one that brokers take.
 const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
@@ -44,6 +48,8 @@ pub(super) struct Sender {
     /// An InitProducerId is on its way.
     is_identifying: bool,
     identity_failures: u32,
+    /// An AddPartitionsToTxn is on its way.
+    is_adding: bool,
     /// Some partition's leader is not known, or turned out to be another.
     is_stale: bool,
     /// Metadata is being asked for.
@@ -72,6 +78,7 @@ type Answer = Option<HashMap<(TopicRef, i32), ProducePartitionResponse>>;
 enum Event {
     Connected(Arc<str>, Result<Arc<Connection>, ClientError>),
     Answered(Arc<str>, Vec<Sent>, Result<Answer, ClientError>),
+    Added(Vec<TopicPartition>, Result<(), ClientError>),
     Identified(Result<Identity, ClientError>),
     Refreshed(Result<(), ClientError>),
 }
@@ -84,6 +91,7 @@ impl Sender {
             events: FuturesUnordered::new(),
             is_identifying: false,
             identity_failures: 0,
+            is_adding: false,
             is_stale: false,
             is_refreshing: false,
             refresh_failures: 0,
@@ -116,7 +124,21 @@ impl Sender {
             let (lanes, client) = (&mut self.lanes, &self.shared.client);
             let requests_max = self.shared.config.requests_in_flight_max.max(1);
             let mut to_connect = Vec::new();
+            let mut to_add = Vec::new();
+            let transactional = self.shared.transactional.as_ref();
+            let admit = |partition: &TopicPartition| match transactional {
+                Some(transactional) => transactional.state.lock().admit(partition),
+                None => Admission::Send,
+            };
             let drained = self.shared.accumulator.lock().drain(Instant::now(), |partition| {
+                match admit(partition) {
+                    Admission::Send => {}
+                    Admission::Add => {
+                        to_add.push(partition.clone());
+                        return Route::Busy;
+                    }
+                    Admission::Wait => return Route::Busy,
+                }
                 let Ok(address) = client.leader_address(&partition.topic, partition.partition) else {
                     return Route::Unknown;
                 };
@@ -141,7 +163,11 @@ impl Sender {
             for (partition, batch) in drained.lost {
                 self.give_up(&partition, batch);
             }
-            if drained.needs_identity {
+            if !to_add.is_empty() {
+                self.add_to_transaction(to_add);
+            }
+            // A transactional producer has its identity from before its first record.
+            if drained.needs_identity && self.shared.transactional.is_none() {
                 self.identify();
             }
             self.is_stale |= !drained.leaderless.is_empty();
@@ -171,8 +197,7 @@ impl Sender {
         let topic_id =
             |topic: &str| metadata.topics.get(topic).map(|topic| topic.id).filter(|id| !id.is_zero());
         let has_ids = batches.iter().all(|(partition, _)| topic_id(&partition.topic).is_some());
-        let version =
-            connection.version(ApiKey::Produce, if has_ids { i16::MAX } else { PRODUCE_BY_NAME_MAX });
+        let version = connection.version(ApiKey::Produce, self.version_max(has_ids));
         let version = version.unwrap_or(PRODUCE_BY_NAME_MAX);
 
         let mut topics: Vec<ProduceTopic> = Vec::new();
@@ -201,7 +226,7 @@ impl Sender {
         let config = &self.shared.config;
         let (acks, acks_timeout) = (config.acks, config.acks_timeout);
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id: self.shared.transactional.as_ref().map(|it| (&*it.id).into()),
             acks: acks.code(),
             timeout_ms: i32::try_from(acks_timeout.as_millis()).unwrap_or(i32::MAX),
             topics,
@@ -237,6 +262,30 @@ impl Sender {
         self.events.push(event.boxed());
     }
 
+    /// The last version of Produce that says what is meant.
+    fn version_max(&self, has_ids: bool) -> i16 {
+        let transactional = self.shared.transactional.as_ref();
+        match transactional.map(|it| it.state.lock().protocol()) {
+            Some(Protocol::Explicit) => PRODUCE_EXPLICIT_MAX,
+            _ if has_ids => i16::MAX,
+            _ => PRODUCE_BY_NAME_MAX,
+        }
+    }
+
+    /// Adds partitions to the open transaction, unless that is under way.
+    fn add_to_transaction(&mut self, partitions: Vec<TopicPartition>) {
+        if std::mem::replace(&mut self.is_adding, true) {
+            return;
+        }
+        let shared = self.shared.clone();
+        let event = async move {
+            let transactional = shared.transactional.as_ref().expect("only a transaction wants partitions");
+            let outcome = transactional.add_partitions(&shared.client, &partitions).await;
+            Event::Added(partitions, outcome)
+        };
+        self.events.push(event.boxed());
+    }
+
     fn handle(&mut self, event: Event) {
         match event {
             Event::Connected(address, outcome) => {
@@ -256,6 +305,19 @@ impl Sender {
                 match answer {
                     Ok(answer) => sent.into_iter().for_each(|sent| self.answered(sent, answer.as_ref())),
                     Err(error) => sent.into_iter().for_each(|sent| self.unanswered(sent, &error)),
+                }
+            }
+            Event::Added(partitions, outcome) => {
+                self.is_adding = false;
+                match outcome {
+                    Ok(()) => {
+                        let transactional = self.shared.transactional.as_ref();
+                        transactional.expect("it was asked for one").state.lock().added(partitions);
+                    }
+                    Err(error) => {
+                        let error = self.shared.note(TransactionError::of_coordinator(error));
+                        self.give_up_transaction(&ProduceError::Transaction(error));
+                    }
                 }
             }
             Event::Identified(outcome) => self.identified(outcome),
@@ -296,10 +358,11 @@ impl Sender {
             },
         };
         let code = ErrorCode::from(response.error_code);
-        let is_idempotent = self.shared.config.is_idempotent();
+        // A new epoch is not the producer's to choose within a transaction.
+        let may_renew = self.shared.config.is_idempotent() && self.shared.transactional.is_none();
         let mut accumulator = self.shared.accumulator.lock();
         let has_older = accumulator.queue(&sent.partition).has_older(sent.batch.id);
-        match judge(response, is_idempotent, has_older, sent.batch.record_count()) {
+        match judge(response, may_renew, has_older, sent.batch.record_count()) {
             Verdict::Appended(ack) => {
                 accumulator.queue(&sent.partition).succeeded(&sent.batch);
                 drop(accumulator);
@@ -340,6 +403,11 @@ impl Sender {
         tracing::debug!(partition = %sent.partition, error, "batch will be sent again");
         sent.batch.last_error = Some(error.into());
         let now = Instant::now();
+        let transactional = self.shared.transactional.as_ref();
+        if transactional.is_some_and(|it| it.state.lock().is_aborting()) {
+            self.shared.accumulator.lock().queue(&sent.partition).gave_up(&sent.batch);
+            return self.resolve(sent.batch, Err(ProduceError::Aborted));
+        }
         if sent.batch.deadline <= now {
             self.shared.accumulator.lock().queue(&sent.partition).gave_up(&sent.batch);
             return self.give_up(&sent.partition, sent.batch);
@@ -364,8 +432,13 @@ impl Sender {
     }
 
     fn resolve(&self, batch: Batch, outcome: Result<Ack, ProduceError>) {
-        self.shared.memory.add_permits(batch.reserved_bytes);
-        batch.resolve(outcome);
+        self.shared.resolve(batch, outcome);
+    }
+
+    /// What waits will not be sent in this transaction, which has failed.
+    fn give_up_transaction(&self, error: &ProduceError) {
+        let waiting = self.shared.accumulator.lock().discard();
+        waiting.into_iter().for_each(|batch| self.resolve(batch, Err(error.clone())));
     }
 
     fn connect(&mut self, address: Arc<str>) {

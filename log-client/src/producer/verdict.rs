@@ -23,11 +23,12 @@ pub(super) enum Verdict {
     Refused(ErrorCode),
 }
 
-/// Judges one partition's answer. `has_older` says whether an older batch of the partition is still
+/// Judges one partition's answer. `may_renew` says whether the producer may go on under an epoch of its
+/// own choice, `has_older` says whether an older batch of the partition is still
 /// unacknowledged, `record_count` is the batch's.
 pub(super) fn judge(
     response: &ProducePartitionResponse,
-    is_idempotent: bool,
+    may_renew: bool,
     has_older: bool,
     record_count: i32,
 ) -> Verdict {
@@ -44,7 +45,7 @@ pub(super) fn judge(
         // The older one failed, and this one with it; it follows when the older one is through.
         ErrorCode::OutOfOrderSequenceNumber if has_older => Verdict::Retry { is_misrouted: false },
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge if record_count > 1 => Verdict::Split,
-        ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch if is_idempotent => Verdict::Disowned,
+        ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch if may_renew => Verdict::Disowned,
         ErrorCode::UnknownTopicOrPartition
         | ErrorCode::UnknownTopicId
         | ErrorCode::InconsistentTopicId
