@@ -15,6 +15,9 @@ KINDS = {"highwater": Highwater, "kafka": ApacheKafka}
 
 def pytest_addoption(parser):
     parser.addoption("--broker", choices=sorted(KINDS), default="highwater", help="the broker under test")
+    parser.addoption("--client", help="the matrix for clients whose name matches this expression, for work on one")
+    parser.addoption("--cells", help="the matrix for cells whose name matches this expression")
+    parser.addoption("--write", action="store_true", help="write docs/compatibility.md's table")
     parser.addoption("--seed", type=int, default=None, help="seed of everything random; printed with every run")
 
 

@@ -1,0 +1,33 @@
+// @confluentinc/kafka-javascript: librdkafka behind KafkaJS's API.
+
+import { createRequire } from 'node:module';
+
+const require = createRequire(new URL('../../node/', import.meta.url));
+
+export async function confluent() {
+  const { Kafka, logLevel } = require('@confluentinc/kafka-javascript').KafkaJS;
+  const client = '@confluentinc/kafka-javascript';
+  return {
+    kafka: (at) => new Kafka({ kafkaJS: { clientId: client, brokers: [at], logLevel: logLevel.NOTHING } }),
+    // Producers of transactions are told in KafkaJS's words, the others in librdkafka's.
+    settings: (options) => ('transactionalId' in options ? { kafkaJS: options } : options),
+    producerOptions: (codec, idempotent) => ({ 'compression.type': codec, 'enable.idempotence': idempotent, 'linger.ms': 5 }),
+    batch: (topic, messages) => ({ topic, messages }),
+    readerOptions: (committed) => ({
+      'group.id': `read-${process.pid}-${Math.random()}`,
+      'isolation.level': committed ? 'read_committed' : 'read_uncommitted',
+      'auto.offset.reset': 'earliest',
+      'enable.auto.commit': false,
+    }),
+    memberOptions: (group, protocol) => ({
+      'group.id': group,
+      'group.protocol': protocol,
+      'auto.offset.reset': 'earliest',
+      'enable.auto.commit': false,
+      ...(protocol === 'classic' ? { 'session.timeout.ms': 6000, 'heartbeat.interval.ms': 300 } : {}),
+    }),
+    runOptions: {},
+    follow() {},
+    assigned: (consumer) => consumer.assignment().length,
+  };
+}
