@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use log_client::admin::{ConfigResource, NewTopic};
-use log_client::consumer::{GroupConfig, OffsetReset, OffsetSpec, StartAt};
+use log_client::consumer::{GroupConfig, GroupProtocol, OffsetReset, OffsetSpec, StartAt};
 use log_client::{
     Admin, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, IsolationLevel, Producer,
     ProducerConfig, ProducerRecord, TopicPartition,
@@ -36,6 +36,7 @@ struct Call {
     since: i64,
     member: String,
     group: String,
+    protocol: String,
     partitions: i32,
     config: BTreeMap<String, String>,
     name: String,
@@ -92,12 +93,15 @@ impl Driver {
             "leave" => self.members.remove(&call.member).ok_or("no such member")?.close().await?,
             "createTopic" => {
                 let topic = NewTopic::new(call.topic, call.partitions);
-                let topic = call.config.into_iter().fold(topic, |topic, (name, value)| topic.config(name, value));
+                let topic =
+                    call.config.into_iter().fold(topic, |topic, (name, value)| topic.config(name, value));
                 admin.create_topic(&topic, false).await?;
             }
             "topicConfig" => {
                 let entries = admin.describe_configs(&ConfigResource::Topic(call.topic)).await?;
-                return Ok(json!(entries.into_iter().find(|entry| entry.name == call.name).and_then(|e| e.value)));
+                return Ok(json!(
+                    entries.into_iter().find(|entry| entry.name == call.name).and_then(|e| e.value)
+                ));
             }
             "growTopic" => admin.create_partitions(&call.topic, call.partitions).await?,
             "topics" => {
@@ -148,7 +152,8 @@ impl Driver {
             true => IsolationLevel::ReadCommitted,
             false => IsolationLevel::ReadUncommitted,
         };
-        let mut consumer = Consumer::new(&self.client, ConsumerConfig { isolation, ..ConsumerConfig::default() });
+        let mut consumer =
+            Consumer::new(&self.client, ConsumerConfig { isolation, ..ConsumerConfig::default() });
         let start = if call.since < 0 { OffsetSpec::Earliest } else { OffsetSpec::Time(call.since) };
         consumer.assign([(TopicPartition::new(call.topic, 0), StartAt::Log(start))]);
         let mut read = Vec::new();
@@ -161,7 +166,12 @@ impl Driver {
     }
 
     fn join(&mut self, call: Call) -> Result<(), Failure> {
+        let protocol = match call.protocol.as_str() {
+            "consumer" => GroupProtocol::Consumer { assignor: None },
+            _ => GroupProtocol::Classic,
+        };
         let group = GroupConfig {
+            protocol,
             auto_commit: None,
             heartbeat_interval: Duration::from_millis(300),
             ..GroupConfig::new(call.group)

@@ -62,7 +62,7 @@ class FranzGo(Program):
 class LogClient(Program):
     name = "log-client"
     version = re.search(r'^version = "(.*)"', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE).group(1)
-    absent = {"group, KIP-848": "not in it yet", "transactions": "not in it yet"}
+    absent = {"transactions": "not in it yet"}
 
     def command(self):
         return [str(REPOSITORY / "target" / "debug" / "examples" / "compat")]
