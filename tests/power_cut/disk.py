@@ -57,8 +57,21 @@ class LoggedDisk:
 
     def mount(self) -> None:
         """Mounts what the disk holds now. Nothing of it is in a cache: the loop device reads around them."""
-        self._loop = mounts.run("losetup", "--find", "--show", "--direct-io=on", str(self._device)).strip()
+        self._loop = self._attach()
         mounts.mount(self._loop, self.mount_point, self._options)
+
+    def check_and_mount(self) -> None:
+        """Mounts it as a system does that starts after its disk has failed: with the filesystem repaired before."""
+        self._loop = self._attach()
+        mounts.repair(self._loop)
+        mounts.mount(self._loop, self.mount_point, self._options)
+
+    def is_damaged(self) -> bool:
+        """Whether the kernel has found errors in the filesystem's own structures since it was mounted."""
+        return int(Path("/sys/fs/ext4", Path(self._loop).name, "errors_count").read_text()) > 0
+
+    def _attach(self) -> str:
+        return mounts.run("losetup", "--find", "--show", "--direct-io=on", str(self._device)).strip()
 
     def unmount(self) -> None:
         """Unmounts, and forgets whatever the caches hold of the disk."""

@@ -78,6 +78,14 @@ def mount(device: Path | str, at: Path, options: str = "") -> None:
     run("mount", "-t", "ext4", "-o", options or "defaults", str(device), str(at))
 
 
+def repair(device: str) -> None:
+    """Checks a filesystem that is not mounted, and repairs it."""
+    result = subprocess.run(["e2fsck", "-f", "-y", device], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    # 1: errors were found and corrected.
+    if result.returncode not in (0, 1):
+        raise OSError(f"e2fsck ended with {result.returncode}: {result.stdout.strip()}")
+
+
 def unmount(at: Path) -> None:
     """Unmounts, which also gives the loop device back."""
     run("umount", str(at))

@@ -166,16 +166,20 @@ class Life:
             self._send(*self.rng.choice(list(self.ends)))
             self.producer.poll(0)
 
+    def _watermarks(self, name: str, partition: int) -> tuple[int, int]:
+        """Where a partition begins and ends; (0, 0) if the client does not know."""
+        try:
+            return self.consumer.get_watermark_offsets(TopicPartition(name, partition), TIMEOUT_S)
+        except KafkaException as error:
+            # A client whose broker has just restarted may have forgotten what it knew of its topics.
+            if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:
+                return 0, 0
+            raise
+
     def _read(self) -> None:
         """Reads some partition from somewhere; what was read is as good as acknowledged."""
         name, partition = self.rng.choice(list(self.ends))
-        try:
-            low, high = self.consumer.get_watermark_offsets(TopicPartition(name, partition), TIMEOUT_S)
-        except KafkaException as error:
-            # A client that has asked a broker that was about to restart forgets what it knew of its topics.
-            if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:
-                return
-            raise
+        low, high = self._watermarks(name, partition)
         if low == high:
             return
         self.consumer.assign([TopicPartition(name, partition, self.rng.randrange(low, high))])
@@ -202,7 +206,7 @@ class Life:
 
     def _delete_records(self) -> None:
         partition = self.rng.randrange(TOPICS["rolling"][0])
-        low, high = self.consumer.get_watermark_offsets(TopicPartition("rolling", partition), TIMEOUT_S)
+        low, high = self._watermarks("rolling", partition)
         if high - low < 12:
             return
         offset, asked = self.rng.randrange(low + 1, high - 5), self.position
