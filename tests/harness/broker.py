@@ -186,10 +186,17 @@ class Highwater(Broker):
         "log.segment.bytes": "segment_bytes",
         "message.max.bytes": "message_bytes_max",
         "num.partitions": "partitions_default",
+        "transaction.max.timeout.ms": "transaction_timeout_max_ms",
+        "transaction.state.log.num.partitions": "transaction_partitions",
     }
 
-    # Bounds of settings that Kafka has and we do not: what is in these bounds is taken as it is.
-    NOT_NEEDED = {"group.consumer.min.heartbeat.interval.ms", "group.consumer.min.session.timeout.ms"}
+    # What Kafka has and we do not: bounds of settings, which are taken as they are, and how often it looks for what we
+    # do when it is due.
+    NOT_NEEDED = {
+        "group.consumer.min.heartbeat.interval.ms",
+        "group.consumer.min.session.timeout.ms",
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+    }
 
     def __init__(self, directory: Path, settings: dict | None = None, data_dir: Path | None = None):
         super().__init__(directory, settings, data_dir)
