@@ -146,8 +146,7 @@ async fn features_stay_at_the_level_that_is_served() {
     let levels: Vec<(&str, i16)> =
         told.finalized_features.iter().map(|f| (f.name.as_str(), f.max_version_level)).collect();
     assert_eq!(told.supported_features.len(), levels.len());
-    let served = ApiKey::from_code(68).is_some();
-    assert_eq!(levels.contains(&("group.version", 1)), served, "KIP-848 is a feature once it is served");
+    assert_eq!(levels, [("group.version", 1), ("transaction.version", 2)]);
 
     for version in ApiKey::UpdateFeatures.served().iter() {
         let update = |feature: &str, level: i16| {
@@ -159,7 +158,7 @@ async fn features_stay_at_the_level_that_is_served() {
             assert_eq!(response.error_code, 0);
             assert!(response.results.iter().all(|result| result.error_code == 0));
         }
-        for (name, level) in [("metadata.version", 25), ("group.version", 9)] {
+        for (name, level) in [("metadata.version", 25), ("group.version", 9), ("transaction.version", 1)] {
             let response = call(&test, version, update(name, level)).await;
             let code = match version {
                 0..=1 => response.results[0].error_code,

@@ -3,11 +3,6 @@
 //! A feature is listed when its protocol is served, at the one level that is served: the level follows from the
 //! broker's version, and there is no other node that would have to agree.
 
-use log_core::wire::ApiKey;
-
-/// ConsumerGroupHeartbeat, which the group protocol of KIP-848 comes with.
-const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
-
 /// A feature with its levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Feature {
@@ -22,12 +17,15 @@ pub struct Feature {
 /// Counts the changes of features in Kafka. Here there are none.
 pub const EPOCH: i64 = 0;
 
-const GROUP_VERSION: &[Feature] = &[Feature { name: "group.version", min: 0, level: 1 }];
+/// The group protocol of KIP-848, and the second protocol of transactions of KIP-890: Produce 12 and TxnOffsetCommit 5
+/// add partitions to a transaction by themselves, EndTxn 5 bumps the epoch. Clients go on with the first protocol by using
+/// older versions.
+const FEATURES: &[Feature] = &[
+    Feature { name: "group.version", min: 0, level: 1 },
+    Feature { name: "transaction.version", min: 0, level: 2 },
+];
 
 /// The features of this broker, by name.
 pub const fn features() -> &'static [Feature] {
-    match ApiKey::from_code(CONSUMER_GROUP_HEARTBEAT) {
-        Some(_) => GROUP_VERSION,
-        None => &[],
-    }
+    FEATURES
 }
