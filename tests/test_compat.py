@@ -28,9 +28,6 @@ CLIENTS = {client.name: client for client in [
 CELLS = [*scenarios.CODECS, "headers", "nulls", "900 KB", "group, classic", "group, KIP-848", "seek by time",
          "idempotence", "transactions", "admin"]  # fmt: skip
 
-# What the broker does not do yet, with every client.
-NOT_YET = {"transactions"}
-
 # How many clients run at a time: they wait most of the time, for rebalances above all.
 AT_A_TIME = 3
 
@@ -79,7 +76,7 @@ def run(kind, broker, lossy, only: str | None) -> dict[str, tuple[str, str]]:
             check(client, cell, topic, broker, lossy)
             results[cell] = (table.YES, "")
         except Exception as error:
-            results[cell] = (table.NOT_YET, f"{type(error).__name__}: {error}")
+            results[cell] = (table.FAILS, f"{type(error).__name__}: {error}")
             client.close()
             client = kind(broker.bootstrap)
         print(f"{kind.name}: {cell}: {results[cell][0]} {time.monotonic() - started:.1f} s {results[cell][1][:200]}")
@@ -124,10 +121,10 @@ def matrix(request, broker_kind, tmp_path_factory):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", CLIENTS)
 def test_client(matrix, name):
-    """Every cell holds, but for those that no client can have yet."""
+    """Every cell holds."""
     if name not in matrix:
         pytest.skip("not asked for")
-    failed = {cell: error for cell, (_, error) in matrix[name].items() if error and cell not in NOT_YET}
+    failed = {cell: error for cell, (_, error) in matrix[name].items() if error}
     assert not failed, "\n".join(f"{cell}: {error}" for cell, error in failed.items())
 
 

@@ -40,6 +40,9 @@ struct Call {
     partitions: i32,
     config: BTreeMap<String, String>,
     name: String,
+    producer: String,
+    values: Vec<String>,
+    outcome: String,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -56,6 +59,7 @@ struct Driver {
     bootstrap: String,
     client: Client,
     producers: HashMap<(String, String, bool), Producer>,
+    transactional: HashMap<String, Producer>,
     members: HashMap<String, Consumer>,
 }
 
@@ -63,7 +67,13 @@ struct Driver {
 async fn main() -> Result<(), Failure> {
     let bootstrap = std::env::args().nth(1).ok_or("usage: compat BOOTSTRAP")?;
     let client = Client::connect(&bootstrap).await?;
-    let mut driver = Driver { bootstrap, client, producers: HashMap::new(), members: HashMap::new() };
+    let mut driver = Driver {
+        bootstrap,
+        client,
+        producers: HashMap::new(),
+        transactional: HashMap::new(),
+        members: HashMap::new(),
+    };
     let mut lines = std::io::stdin().lock().lines();
     while let Some(line) = tokio::task::block_in_place(|| lines.next()) {
         let call: Call = serde_json::from_str(&line?)?;
@@ -110,6 +120,7 @@ impl Driver {
                     topics.iter().map(|topic| (topic.name.to_string(), topic.partitions.len())).collect();
                 return Ok(json!(topics));
             }
+            "transact" => self.transact(call).await?,
             "deleteTopic" => admin.delete_topic(&call.topic).await?,
             other => return Err(format!("no call {other}").into()),
         }
@@ -143,6 +154,32 @@ impl Driver {
         }
         for delivery in deliveries {
             delivery.await?;
+        }
+        Ok(())
+    }
+
+    async fn transact(&mut self, call: Call) -> Result<(), Failure> {
+        if !self.transactional.contains_key(&call.producer) {
+            let config =
+                ProducerConfig { transactional_id: Some(call.producer.clone()), ..ProducerConfig::default() };
+            let producer = Producer::new(&self.client, config);
+            producer.init_transactions().await?;
+            self.transactional.insert(call.producer.clone(), producer);
+        }
+        let producer = &self.transactional[&call.producer];
+        producer.begin_transaction()?;
+        let mut deliveries = Vec::new();
+        for value in call.values {
+            let record =
+                ProducerRecord { value: decode(Some(value))?, ..ProducerRecord::to(call.topic.as_str()) };
+            deliveries.push(producer.send(record.partition(0)).await?);
+        }
+        for delivery in deliveries {
+            delivery.await?;
+        }
+        match call.outcome.as_str() {
+            "commit" => producer.commit_transaction().await?,
+            _ => producer.abort_transaction().await?,
         }
         Ok(())
     }

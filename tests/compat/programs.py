@@ -53,7 +53,6 @@ class Java(Program):
 class FranzGo(Program):
     name = "franz-go"
     version = re.search(r"franz-go v(\S+)", (HERE / "go" / "go.mod").read_text()).group(1)
-    absent = {"group, KIP-848": "behind an option that is not documented"}
 
     def command(self):
         return [str(HERE / "go" / "target" / "compat")]
@@ -62,7 +61,6 @@ class FranzGo(Program):
 class LogClient(Program):
     name = "log-client"
     version = re.search(r'^version = "(.*)"', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE).group(1)
-    absent = {"transactions": "not in it yet"}
 
     def command(self):
         return [str(REPOSITORY / "target" / "debug" / "examples" / "compat")]

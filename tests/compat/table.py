@@ -5,7 +5,7 @@ from harness.broker import REPOSITORY
 PAGE = REPOSITORY / "docs" / "compatibility.md"
 BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
 
-YES, NOT_YET = "yes", "not yet"
+YES, FAILS = "yes", "fails"
 
 
 def render(cells: dict[tuple[str, str], str], clients: dict[str, str], columns: list[str]) -> str:
@@ -13,7 +13,7 @@ def render(cells: dict[tuple[str, str], str], clients: dict[str, str], columns: 
     notes: list[str] = []
 
     def show(cell: str) -> str:
-        if cell in (YES, NOT_YET):
+        if cell in (YES, FAILS):
             return cell
         if cell not in notes:
             notes.append(cell)

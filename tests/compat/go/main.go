@@ -175,17 +175,19 @@ func join(r request) error {
 		}
 	}
 	// The callbacks run while a poll is waited for and at no other time, since rebalances are blocked meanwhile.
-	made, err := client(
+	options := []kgo.Opt{kgo.HeartbeatInterval(300 * time.Millisecond), kgo.SessionTimeout(6 * time.Second)}
+	if r.Protocol == "consumer" {
+		options = []kgo.Opt{kgo.ServerSideBalancer()}
+	}
+	made, err := client(append(options,
 		kgo.ConsumerGroup(r.Group), kgo.ConsumeTopics(r.Topic), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.HeartbeatInterval(300*time.Millisecond),
-		kgo.SessionTimeout(6*time.Second),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) {
 			for _, partition := range got[r.Topic] {
 				m.assigned[partition] = true
 			}
 		}),
-		kgo.OnPartitionsRevoked(lost), kgo.OnPartitionsLost(lost),
-	)
+		kgo.OnPartitionsRevoked(lost), kgo.OnPartitionsLost(lost))...)
 	m.client = made
 	members[r.Member] = m
 	return err
