@@ -15,13 +15,14 @@
 //! 16  producers  u32                          18  coordinator epoch  i32  -1: none
 //! 20  files      u32  of aborted ones         22  transaction        i64  first offset, -1: none open
 //! 24  producer...     rising by id            30  ended at           i64  its last one here, -1: none has
-//!  .  file...         rising, 12 bytes each:  38  batches            u8   0 to 5
-//!       base offset i64, transactions u32      39  batch...                oldest first, 32 bytes each:
-//!  .  checksum   u32  CRC-32C of all before        first sequence i32, last sequence i32,
+//!  .  file...         rising, 12 bytes each:  38  follows            u8   1: the epoch came after another
+//!       base offset i64, transactions u32      39  batches            u8   0 to 5
+//!  .  checksum   u32  CRC-32C of all before    40  batch...                oldest first, 32 bytes each:
+//!                                                  first sequence i32, last sequence i32,
 //!                                                  base offset i64, last offset i64, timestamp i64
 //! ```
 //! All numbers are big-endian. Version 1, from before there were transactions, lacks the field at 20 and
-//! those at 18, 22 and 30 of a producer, and has no files.
+//! those at 18, 22, 30 and 38 of a producer, and has no files.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,7 +37,7 @@ const VERSION: u32 = 2;
 const VERSION_WITHOUT_TRANSACTIONS: u32 = 1;
 const HEADER_BYTES: usize = 24;
 const CHECKSUM_BYTES: usize = 4;
-const PRODUCER_HEADER_BYTES: usize = 39;
+const PRODUCER_HEADER_BYTES: usize = 40;
 const BATCH_BYTES: usize = 32;
 const FILE_BYTES: usize = 12;
 
@@ -130,6 +131,7 @@ impl ProducerSnapshot {
             bytes.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
             bytes.extend_from_slice(&producer.transaction.unwrap_or(-1).to_be_bytes());
             bytes.extend_from_slice(&producer.ended_at.to_be_bytes());
+            bytes.push(u8::from(producer.follows));
             bytes.push(producer.batches().len() as u8);
             for batch in producer.batches() {
                 bytes.extend_from_slice(&batch.first_sequence.to_be_bytes());
@@ -193,6 +195,7 @@ fn decode_producer(at: &mut Cursor<'_>, version: u32, offset: i64) -> Option<Pro
         }
         producer.transaction = (first_offset >= 0).then_some(first_offset);
         producer.ended_at = at.i64()?;
+        producer.follows = at.take::<1>()? == [1];
     }
     let [remembered] = at.take()?;
     if usize::from(remembered) > BATCHES_REMEMBERED {

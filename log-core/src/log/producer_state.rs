@@ -105,6 +105,9 @@ pub enum SequenceError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerState {
     pub(super) epoch: i16,
+    /// Whether the epoch is known to have followed another one, so that its sequences begin at 0. What a log knows
+    /// that only the end of a transaction is left of says nothing about the sequences before that.
+    pub(super) follows: bool,
     pub(super) coordinator_epoch: i32,
     pub(super) transaction: Option<i64>,
     /// Offset of the control batch that ended its last transaction here, -1 if none has.
@@ -146,6 +149,7 @@ impl ProducerState {
     pub(super) fn new(epoch: i16) -> ProducerState {
         ProducerState {
             epoch,
+            follows: false,
             coordinator_epoch: NO_COORDINATOR_EPOCH,
             transaction: None,
             ended_at: -1,
@@ -174,6 +178,7 @@ impl ProducerState {
     fn enter(&mut self, epoch: i16) {
         if self.epoch != epoch {
             self.epoch = epoch;
+            self.follows = true;
             self.batches = [ProducerBatch::default(); BATCHES_REMEMBERED];
             self.remembered = 0;
         }
@@ -209,8 +214,11 @@ impl ProducerStates {
         if epoch < producer.epoch {
             return Err(SequenceError::InvalidEpoch { epoch, current: producer.epoch });
         }
-        let last = producer.batches().last().filter(|_| epoch == producer.epoch);
-        let expected = last.map_or(0, |last| next_sequence(last.last_sequence));
+        let expected = match producer.batches().last() {
+            Some(last) if epoch == producer.epoch => next_sequence(last.last_sequence),
+            None if epoch == producer.epoch && !producer.follows => first_sequence,
+            _ => 0,
+        };
         if epoch == producer.epoch
             && let Some(batch) = producer
                 .batches()

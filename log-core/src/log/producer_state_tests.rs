@@ -136,6 +136,9 @@ fn ends_fence_and_are_fenced() {
     assert_eq!(late, Err(SequenceError::InvalidEpoch { epoch: 3, current: 4 }), "a late batch opens nothing");
     assert_eq!(states.check(7, 4, 10, 19, true), out_of_order(10, 0));
     assert_eq!(states.check(7, 4, 0, 9, true), Ok(SequenceCheck::Accept));
+    states.end_transaction(8, 0, marker(Marker::Commit, 5), 11, 1011);
+    let anywhere = states.check(8, 0, 10, 19, true);
+    assert_eq!(anywhere, Ok(SequenceCheck::Accept), "what it wrote before may have been deleted");
     let fenced = Err(SequenceError::CoordinatorFenced { epoch: 4, current: 5 });
     assert_eq!(states.check_marker(7, 4, 4), fenced);
     assert_eq!(states.check_marker(7, 4, 5), Ok(()), "repeated");

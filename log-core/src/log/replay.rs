@@ -130,7 +130,7 @@ fn restore_aborted(dir: &PartitionDir, segments: &Segments, snapshot: &ProducerS
     let mut restored = Vec::new();
     for (&base_offset, &count) in snapshot.aborted.range(list[0].base_offset()..) {
         let path = dir.segment_file(base_offset, ABORTED_SUFFIX);
-        let Some(segment) = list.iter().find(|segment| segment.base_offset() == base_offset) else {
+        let Ok(index) = list.binary_search_by_key(&base_offset, |segment| segment.base_offset()) else {
             return Ok(false);
         };
         let Some(mut entries) = aborted_index::load(&*dir.storage, &path, base_offset)? else {
@@ -144,12 +144,13 @@ fn restore_aborted(dir: &PartitionDir, segments: &Segments, snapshot: &ProducerS
         }
         // A file that holds more counts for none, to be written again.
         let saved = if saved == entries.len() { saved } else { 0 };
-        restored.push((segment, entries, saved));
+        restored.push((index, entries, saved));
     }
-    for (segment, entries, saved) in restored {
-        segment.aborted().restore(entries, saved);
-        if !segment.is_open() {
-            segment.aborted().forget();
+    for (index, entries, saved) in restored {
+        list[index].aborted().restore(entries, saved);
+        // To the others the replay may add.
+        if segments.end_offset(index).is_some_and(|end_offset| end_offset <= snapshot.offset) {
+            list[index].aborted().forget();
         }
     }
     Ok(true)

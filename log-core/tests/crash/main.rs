@@ -12,6 +12,7 @@ mod compaction;
 mod history;
 mod model;
 mod syncs;
+mod transactions;
 mod two_faults;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

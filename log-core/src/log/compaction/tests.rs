@@ -197,6 +197,34 @@ fn aborted_transactions_go_and_what_is_not_decided_stays() {
 }
 
 #[test]
+fn what_is_left_of_an_ended_transaction_does_not_open_one_again() {
+    let disk = Disk::new();
+    let (mut log, _) = disk.open(&config());
+    let transactional = BatchBuilder::default().producer(1, 0, 0).transactional(true);
+    append(&mut log, with(transactional, 1, "a", Some(&[1; VALUE_BYTES])), 1);
+    let end = EndOfTransaction { marker: Marker::Abort, coordinator_epoch: 0 };
+    log.append_marker(1, 0, end, 0, 1).expect("room");
+    for now_ms in [10, 2000] {
+        seal(&mut log, 2);
+        log.compact(now_ms, BUDGET_BYTES).expect("healthy").expect("due");
+    }
+    let left: Vec<_> = all_batches(&log)
+        .iter()
+        .map(|bytes| RecordBatch::parse(bytes).expect("sound"))
+        .filter(|batch| batch.attributes().is_transactional())
+        .map(|batch| (batch.base_offset(), batch.record_count()))
+        .collect();
+    assert_eq!(left, [(0, 0)], "the sequence is remembered, the end is gone");
+    log.close().expect("healthy");
+    drop(log);
+    for name in disk.names().iter().filter(|name| name.ends_with(".producers")) {
+        std::fs::remove_file(disk.path(name)).expect("there");
+    }
+    let (log, _) = disk.open(&config());
+    assert_eq!(log.watermarks().last_stable(), log.watermarks().high_watermark());
+}
+
+#[test]
 fn nothing_changes_before_what_producers_had_written_is_durable() {
     let disk = Disk::new();
     let (mut log, _) = disk.open(&config());
