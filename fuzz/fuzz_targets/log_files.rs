@@ -3,13 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use log_core::log::{CheckpointFile, CleanShutdown, LeaderEpochs, ProducerStates};
+use log_core::log::{CheckpointFile, CleanShutdown, LeaderEpochs, ProducerSnapshot};
 use log_core::storage::Storage;
 use log_core::storage::sim::SimStorage;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Some((producers, offset)) = ProducerStates::decode(bytes) {
-        assert_eq!(producers.encode(offset), bytes);
+    if let Some(ProducerSnapshot { offset, producers, aborted }) = ProducerSnapshot::decode(bytes) {
+        let again = ProducerSnapshot::encode(offset, &producers, &aborted);
+        assert_eq!(ProducerSnapshot::decode(&again), Some(ProducerSnapshot { offset, producers, aborted }));
     }
     if let Some(epochs) = LeaderEpochs::decode(bytes) {
         assert!(epochs.entries().windows(2).all(|pair| pair[0].epoch < pair[1].epoch));

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use log_core::log::{DirHealth, Isolation, LogConfig, PartitionLog};
-use log_core::record::{BatchBuilder, Compression, ProducedBatch, batches};
+use log_core::record::{BatchBuilder, Compression, EndOfTransaction, Marker, ProducedBatch, batches};
 use log_core::storage::Storage;
 use log_core::storage::sim::SimStorage;
 
 const PARTITION: &str = "topics/orders-0";
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "00000000000000000000.log",
     "00000000000000000000.index",
     "00000000000000000000.timeindex",
@@ -19,6 +19,8 @@ const FILES: [&str; 7] = [
     "checkpoint",
     "leader-epochs",
     "00000000000000000012.producers",
+    "00000000000000000000.aborted",
+    "00000000000000000012.aborted",
 ];
 
 fn open(sim: &SimStorage) -> Option<PartitionLog> {
@@ -27,7 +29,7 @@ fn open(sim: &SimStorage) -> Option<PartitionLog> {
     opened.ok().map(|(log, _)| log)
 }
 
-/// A small log of two segments or so.
+/// A small log of two segments or so, in which transactions are aborted and one is open.
 fn small_log() -> SimStorage {
     let sim = SimStorage::new(0);
     sim.create_dir_all(PARTITION).expect("room");
@@ -37,6 +39,14 @@ fn small_log() -> SimStorage {
         builder.append(i64::from(sequence), None, Some(&[sequence as u8; 40]), &[]).expect("small");
         let batch = ProducedBatch::internal(builder.build(0).expect("small")).expect("sound");
         log.append(&batch, sequence / 5, 0).expect("room");
+        let mut builder = BatchBuilder::new(Compression::None).producer(8, 0, sequence).transactional(true);
+        builder.append(i64::from(sequence), None, Some(&[0]), &[]).expect("small");
+        let batch = ProducedBatch::internal(builder.build(0).expect("small")).expect("sound");
+        log.append(&batch, sequence / 5, 0).expect("room");
+        if sequence % 4 == 1 {
+            let end = EndOfTransaction { marker: Marker::Abort, coordinator_epoch: 0 };
+            log.append_marker(8, 0, end, sequence / 5, 0).expect("room");
+        }
         if sequence % 3 == 0 {
             log.flush().expect("healthy");
             log.write_checkpoint().expect("healthy");
@@ -45,11 +55,11 @@ fn small_log() -> SimStorage {
     sim.restart()
 }
 
-fn read_all(log: &PartitionLog) -> Vec<(i64, i64)> {
+fn read_all(log: &PartitionLog, isolation: Isolation) -> Vec<(i64, i64)> {
     let reader = log.reader();
     let mut found = Vec::new();
     let mut offset = log.watermarks().log_start();
-    while let Ok(read) = reader.read(offset, 4096, Isolation::Uncommitted, true) {
+    while let Ok(read) = reader.read(offset, 4096, isolation, true) {
         if read.records.is_empty() {
             break;
         }
@@ -58,6 +68,7 @@ fn read_all(log: &PartitionLog) -> Vec<(i64, i64)> {
             batch.verify_crc().expect("and sound ones");
             found.push((batch.base_offset(), batch.last_offset()));
         }
+        found.extend(read.aborted.iter().map(|aborted| (aborted.first_offset, aborted.last_offset)));
         assert!(read.next_offset > offset, "no progress at {offset}");
         offset = read.next_offset;
     }
@@ -78,12 +89,13 @@ fuzz_target!(|input: (u8, u16, bool, Vec<u8>)| {
     }
     sim.write_synced(&path, &content).expect("room");
     let Some(log) = open(&sim) else { return };
-    let found = read_all(&log);
+    let found = [Isolation::Uncommitted, Isolation::Committed].map(|isolation| read_all(&log, isolation));
     let _ = log.reader().offset_for_timestamp(5, Isolation::Uncommitted);
     let _ = log.reader().max_timestamp(Isolation::Uncommitted);
     let corrupt = log.reader().corruption().is_some();
     drop(log);
     if let Some(log) = open(&sim.restart()) {
-        assert!(corrupt || read_all(&log) == found, "two starts in a row differ");
+        let again = [Isolation::Uncommitted, Isolation::Committed].map(|isolation| read_all(&log, isolation));
+        assert!(corrupt || again == found, "two starts in a row differ");
     }
 });

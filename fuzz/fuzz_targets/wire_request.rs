@@ -43,6 +43,7 @@ fuzz_target!(|data: &[u8]| {
         ApiKey::AddOffsetsToTxn => library::<AddOffsetsToTxnRequest>(body, version),
         ApiKey::EndTxn => library::<EndTxnRequest>(body, version),
         ApiKey::TxnOffsetCommit => library::<TxnOffsetCommitRequest>(body, version),
+        ApiKey::WriteTxnMarkers => library::<WriteTxnMarkersRequest>(body, version),
         ApiKey::DescribeAcls => library::<DescribeAclsRequest>(body, version),
         ApiKey::CreateAcls => library::<CreateAclsRequest>(body, version),
         ApiKey::DeleteAcls => library::<DeleteAclsRequest>(body, version),

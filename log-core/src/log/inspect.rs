@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::record::RecordBatch;
 use crate::storage::Storage;
 
+use super::aborted_index::{self, ABORTED_SUFFIX, AbortedTransaction};
 use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::compaction::swap;
 use super::leader_epoch::LeaderEpochs;
@@ -73,6 +74,8 @@ pub struct InspectedSegment {
     pub offset_index: Vec<OffsetEntry>,
     /// The time index as it is on disk, as far as it checks.
     pub time_index: Vec<TimeEntry>,
+    /// The aborted transactions that its file names, if that checks.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 /// A partition's directory as it was found.
@@ -127,6 +130,9 @@ pub fn inspect(
         inspector.compare(&checkpoint, &segments);
     }
     let snapshots = inspector.snapshots(log_end)?;
+    if let Some(snapshot) = snapshots.last() {
+        inspector.compare_aborted(snapshot, &segments);
+    }
     let losses = inspector.losses()?;
     let Inspector { holes, findings, .. } = inspector;
     Ok(Inspection { checkpoint, epochs, snapshots, segments, holes, losses, findings })
@@ -262,12 +268,14 @@ impl Inspector<'_> {
         let file = self.dir.storage.open_segment(&path, 0, false)?;
         let file_bytes = file.published();
         let (offset_index, time_index) = self.indexes(base, file_bytes)?;
+        let aborted = self.aborted(base)?;
         let mut segment = InspectedSegment {
             base_offset: base,
             next_offset: base,
             file_bytes,
             offset_index,
             time_index,
+            aborted,
             ..Default::default()
         };
         let mut unconfirmed = std::mem::take(&mut segment.offset_index).into_iter().peekable();
@@ -341,6 +349,33 @@ impl Inspector<'_> {
             (0..offsets.len()).map(|index| offsets.get(index)).collect(),
             (0..times.len()).map(|index| times.get(index)).collect(),
         ))
+    }
+
+    fn aborted(&mut self, base: i64) -> io::Result<Vec<AbortedTransaction>> {
+        let path = self.dir.segment_file(base, ABORTED_SUFFIX);
+        let found = aborted_index::load(&*self.dir.storage, &path, base)?;
+        if found.is_none() && self.dir.storage.exists(&path)? {
+            self.find(Severity::Repairable, path, None, "damaged: the next start makes it anew");
+        }
+        Ok(found.unwrap_or_default())
+    }
+
+    /// What the newest snapshot says of aborted transactions against what their files hold. The next start
+    /// reads the whole log for a file that is not what it should be.
+    fn compare_aborted(&mut self, snapshot: &ProducerSnapshot, segments: &[InspectedSegment]) {
+        let first = segments.first().map_or(0, |segment| segment.base_offset);
+        for (&base, &count) in snapshot.aborted.range(first..) {
+            let segment = segments.iter().find(|segment| segment.base_offset == base);
+            let entries = segment.map_or(&[][..], |segment| &segment.aborted);
+            let below = entries.iter().filter(|aborted| aborted.last_offset < snapshot.offset).count();
+            if below != count as usize {
+                let what = format!(
+                    "holds {below} aborted transactions below offset {} instead of {count}: the next start makes it anew",
+                    snapshot.offset
+                );
+                self.find(Severity::Repairable, self.dir.segment_file(base, ABORTED_SUFFIX), None, what);
+            }
+        }
     }
 
     /// What the checkpoint says against what the segments hold.

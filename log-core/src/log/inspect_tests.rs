@@ -102,3 +102,35 @@ fn a_missing_segment_is_damage_and_a_bad_snapshot_is_not() {
     let severities: Vec<Severity> = found.findings.iter().map(|finding| finding.severity).collect();
     assert_eq!(severities, [Severity::Damage, Severity::Repairable], "{:?}", found.findings);
 }
+
+#[test]
+fn aborted_transactions_are_shown_and_what_a_start_makes_anew_is_no_damage() {
+    use crate::record::{BatchBuilder, Compression, EndOfTransaction, Marker, ProducedBatch};
+    let disk = Disk::new();
+    let (mut log, _) = disk.open(&LogConfig::default());
+    let mut builder = BatchBuilder::new(Compression::None).producer(7, 0, 0).transactional(true);
+    builder.append(1000, None, Some(b"a"), &[]).expect("small");
+    let batch = ProducedBatch::internal(builder.build(0).expect("small")).expect("well made");
+    log.append(&batch, 0, 1000).expect("room");
+    let end = EndOfTransaction { marker: Marker::Abort, coordinator_epoch: 0 };
+    log.append_marker(7, 0, end, 0, 1000).expect("room");
+    log.close().expect("healthy");
+    let found = look(&disk);
+    assert_eq!(found.findings, []);
+    let shown: Vec<_> = found.segments[0]
+        .aborted
+        .iter()
+        .map(|one| (one.producer_id, one.first_offset, one.last_offset))
+        .collect();
+    assert_eq!(shown, [(7, 0, 1)]);
+    let path = disk.path("00000000000000000000.aborted");
+    std::fs::write(&path, b"nonsense").expect("room");
+    let found = look(&disk);
+    let [damaged, short] = &found.findings[..] else { panic!("{:?}", found.findings) };
+    assert!(damaged.what.starts_with("damaged"), "{damaged:?}");
+    assert!(short.what.starts_with("holds 0 aborted transactions below offset 2 instead of 1"), "{short:?}");
+    std::fs::remove_file(path).expect("there");
+    let found = look(&disk);
+    assert_eq!(found.findings.len(), 1, "{:?}", found.findings);
+    assert!(found.is_sound());
+}

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use log_core::log::{Inspection, inspect};
+use log_core::log::{AbortedTransaction, Inspection, inspect};
 use log_core::record::{DecompressLimits, RecordBatch, TimestampType};
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ pub struct Dump {
     /// Every record of every batch
     #[arg(long, requires = "partition")]
     records: bool,
-    /// The entries of the offset and time indexes
+    /// The entries of the offset and time indexes, and the aborted transactions
     #[arg(long, requires = "partition")]
     indexes: bool,
     /// Leave out batches that end before this offset
@@ -231,6 +231,25 @@ impl Dump {
                     }
                 }
             }
+            for aborted in &segment.aborted {
+                let AbortedTransaction { producer_id, first_offset, last_offset, last_stable } = aborted;
+                match self.json {
+                    true => say!(
+                        "{}",
+                        json!({
+                            "segment": segment.base_offset, "aborted": {
+                                "producer_id": producer_id, "first_offset": first_offset,
+                                "last_offset": last_offset, "last_stable_offset": last_stable,
+                            },
+                        })
+                    ),
+                    false => say!(
+                        "segment {}: producer {producer_id} aborted offsets {first_offset} to {last_offset}, \
+                         last stable offset {last_stable}",
+                        segment.base_offset
+                    ),
+                }
+            }
             for entry in &segment.time_index {
                 let offset = segment.base_offset + i64::from(entry.relative_offset);
                 match self.json {
@@ -312,6 +331,7 @@ fn summary(opened: &Opened, partition: &str, found: &Inspection) {
         "LARGEST TIME",
         "#OFFSET INDEX",
         "#TIME INDEX",
+        "#ABORTED",
     ]);
     for segment in &found.segments {
         rows.add_row([
@@ -324,6 +344,7 @@ fn summary(opened: &Opened, partition: &str, found: &Inspection) {
             human::time(segment.largest_timestamp.unwrap_or(-1)),
             segment.offset_index.len().to_string(),
             segment.time_index.len().to_string(),
+            segment.aborted.len().to_string(),
         ]);
     }
     say!("{rows}");
@@ -342,7 +363,7 @@ fn summary_json(partition: &str, found: &Inspection) -> Value {
                 "base_offset": segment.base_offset, "next_offset": segment.next_offset, "batches": segment.batches,
                 "records": segment.records, "bytes": segment.batch_bytes, "file_bytes": segment.file_bytes,
                 "largest_timestamp": segment.largest_timestamp, "offset_index_entries": segment.offset_index.len(),
-                "time_index_entries": segment.time_index.len(),
+                "time_index_entries": segment.time_index.len(), "aborted_transactions": segment.aborted.len(),
             })
         })
         .collect();
