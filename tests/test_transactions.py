@@ -248,14 +248,25 @@ def test_killed_at_every_step_of_a_commit(start_broker, topic, rng, request):
     assert set(seen) <= set(committed) | set(unknown)
 
 
-def java(*arguments: str) -> None:
-    """Runs tests/java/Transactions.java."""
+# Kafka's own client: that of 4.x speaks the second protocol, that of 3.9 the first.
+JAVA_CLIENTS = {"4.x": KAFKA_JARS, "3.9": TESTS / "java" / "older" / "target" / "jars"}
+
+java_versions = pytest.mark.parametrize("version", JAVA_CLIENTS)
+
+
+def java_command(version: str, *arguments: str) -> list[str]:
+    """The command line of tests/java/Transactions.java with a client of this version."""
     classes = TESTS / "java" / "target"
     assert (classes / "Transactions.class").is_file(), "tests/setup compiles it"
     logging = f"-Dlog4j2.configurationFile={TESTS / 'kafka' / 'log4j2.properties'}"
     command = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", logging,
-               "-cp", os.pathsep.join([str(classes), f"{KAFKA_JARS}/*"]), "Transactions"]  # fmt: skip
-    result = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True,
+               "-cp", os.pathsep.join([str(classes), f"{JAVA_CLIENTS[version]}/*"]), "Transactions"]  # fmt: skip
+    return [*command, *map(str, arguments)]
+
+
+def java(version: str, *arguments: str) -> None:
+    """Runs it to its end."""
+    result = subprocess.run(java_command(version, *arguments), capture_output=True, text=True,
                             timeout=2 * TIMEOUT_S, preexec_fn=end_with_parent)  # fmt: skip
     assert result.returncode == 0, f"{result.stdout[-1000:]}\n{result.stderr[-3000:]}"
 
@@ -269,26 +280,60 @@ def fields(text: str, key: str) -> dict[str, str]:
     return found[0]
 
 
-def test_java_client(broker, topic):
-    """Kafka's own client speaks the second protocol: every transaction bumps the epoch."""
+@java_versions
+def test_java_client(broker, topic, version):
+    """In the second protocol every transaction bumps the epoch, in the first it stays."""
     create_topic(broker.bootstrap, topic)
-    java("write", broker.bootstrap, topic, topic, "commit=a,b", "abort=c", "commit=d", "abort=e", "commit=f")
+    java(version, "write", broker.bootstrap, topic, topic, "commit=a,b", "abort=c", "commit=d", "abort=e", "commit=f")
     wait_read(broker, topic, [[b"a", b"b", b"d", b"f"]])
     described = run_tool(broker, "kafka-transactions", "describe", "--transactional-id", topic)
-    assert fields(described, topic)["ProducerEpoch"] == "5", described
-    java("write", broker.bootstrap, topic, topic, "leave=g")
-    java("write", broker.bootstrap, topic, topic, "commit=h")
+    assert fields(described, topic)["ProducerEpoch"] == {"4.x": "5", "3.9": "0"}[version], described
+    java(version, "write", broker.bootstrap, topic, topic, "leave=g")
+    java(version, "write", broker.bootstrap, topic, topic, "commit=h")
     wait_read(broker, topic, [[b"a", b"b", b"d", b"f", b"h"]])
 
 
-def test_java_client_transforms(broker, topic):
+@java_versions
+def test_java_client_transforms(broker, topic, version):
     """Offsets in transactions, with the group's metadata."""
     source, target, group = f"{topic}-in", f"{topic}-out", new_group()
     for name in (source, target):
         create_topic(broker.bootstrap, name)
-    java("write", broker.bootstrap, source, f"{topic}-writer", "commit=a,b,c,d,e,f,g,h,i,j", "abort=x,y", "commit=k")
-    java("transform", broker.bootstrap, source, target, topic, group, 11)
+    java(version, "write", broker.bootstrap, source, f"{topic}-writer", "commit=a,b,c,d,e,f,g,h,i,j", "abort=x,y", "commit=k")
+    java(version, "transform", broker.bootstrap, source, target, topic, group, 11)
     wait_read(broker, target, [[b"%c" % letter for letter in b"ABCDEFGHIJK"]])
+
+
+@pytest.mark.timeout(600)
+@java_versions
+def test_java_client_counts_while_the_broker_is_killed(start_broker, topic, version, rng, request):
+    """A number a transaction, into two partitions: each is there once and in order, however often the broker dies."""
+    print(f"seed: --seed {request.config.getoption('--seed')}")
+    broker = start_broker()
+    create_topic(broker.bootstrap, topic, 2)
+    count, kills = (400, KILLS // 2) if broker.kind == "highwater" else (100, 2)
+    errors = (broker.directory / "counting.log").open("w+")
+    counting = subprocess.Popen(java_command(version, "count", broker.bootstrap, topic, topic, count),
+                                stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=end_with_parent)  # fmt: skip
+    with counting:
+        # Killed when so many numbers are committed, a little later.
+        kill_at = sorted(rng.sample(range(1, count), kills))
+        committed = []
+        for line in counting.stdout:
+            if not line.strip().isdigit():
+                # The client's log.
+                errors.write(line)
+                continue
+            committed.append(int(line))
+            if kill_at and committed[-1] >= kill_at[0]:
+                kill_at = [at for at in kill_at if at > committed[-1]]
+                time.sleep(rng.random() * 0.01)
+                broker.kill()
+                broker.start()
+    errors.seek(0)
+    assert counting.returncode == 0, errors.read()[-3000:]
+    assert committed == list(range(count))
+    wait_read(broker, topic, [numbers(0, count)] * 2)
 
 
 def test_transactions_tool(broker, topic):
