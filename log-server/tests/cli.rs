@@ -4,10 +4,12 @@ mod support;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use support::{Rig, start};
+use log_client::{Client, Producer, ProducerConfig, ProducerRecord};
+use support::{PATIENCE, Rig, start};
 
 /// Runs `highwater` with these arguments (separated by blanks) and this input.
 async fn highwater(rig: &Rig, arguments: &str, input: &[u8]) -> Output {
@@ -177,4 +179,52 @@ async fn a_data_directory_is_shown_and_damage_is_found() {
     assert!(found.contains("damage: topics/t-0/00000000000000000000.log"), "{found}");
     std::fs::remove_file(dir.join("meta.json")).unwrap();
     assert_eq!(run("verify").0, Some(2));
+}
+
+/// Waits until these are what readers of `payments` see. A commit is answered when it is decided, and seen when its
+/// markers are written.
+async fn committed(rig: &Rig, sorted: &[&str]) {
+    let started = Instant::now();
+    loop {
+        let mut seen = lines(rig, "consume payments --isolation read-committed").await;
+        seen.sort();
+        if seen == sorted {
+            return;
+        }
+        assert!(seen.is_empty() || seen.len() < sorted.len(), "{seen:?}");
+        assert!(started.elapsed() < PATIENCE, "{seen:?} for too long");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_one_transaction_count_together_or_not_at_all() {
+    let rig = start().await;
+    lines(&rig, "topic create payments --partitions 2").await;
+    let produce = "produce payments --transactional-id nightly --format ndjson";
+    let malformed = highwater(&rig, produce, b"{\"id\":1}\n{\"id\":2}\nnonsense\n").await;
+    assert!(!malformed.status.success());
+    let error = text(&malformed.stderr);
+    assert!(error.contains("line 3") && error.contains("no line counts"), "{error}");
+    let whole = highwater(&rig, produce, b"{\"id\":3}\n{\"id\":4}\n").await;
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    committed(&rig, &["{\"id\":3}", "{\"id\":4}"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_committed_ends_where_the_first_open_transaction_begins() {
+    let rig = start().await;
+    lines(&rig, "topic create payments --partitions 1").await;
+    highwater(&rig, "produce payments", b"before\n").await;
+    let client = Client::connect(&rig.broker.kafka_addr().to_string()).await.unwrap();
+    let config = ProducerConfig { transactional_id: Some("open".to_owned()), ..ProducerConfig::default() };
+    let producer = Producer::new(&client, config);
+    producer.init_transactions().await.unwrap();
+    producer.begin_transaction().unwrap();
+    drop(producer.send(ProducerRecord::to("payments").value("open")).await.unwrap());
+    producer.flush().await.unwrap();
+    highwater(&rig, "produce payments", b"behind\n").await;
+    assert_eq!(lines(&rig, "consume payments --isolation read-committed").await, ["before"]);
+    assert_eq!(lines(&rig, "consume payments").await, ["before", "open", "behind"]);
+    producer.commit_transaction().await.unwrap();
+    committed(&rig, &["before", "behind", "open"]).await;
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use log_client::consumer::{Assignor, GroupConfig, OffsetReset, StartAt};
 use log_client::{
     Admin, Client, Consumer, ConsumerConfig, ConsumerRecord, IsolationLevel, OffsetSpec, TopicPartition,
@@ -65,12 +65,27 @@ pub struct Consume {
     /// What to print of a record
     #[arg(long, value_enum, default_value_t = Format::Value)]
     format: Format,
-    /// Leave out what belongs to open and aborted transactions
-    #[arg(long)]
-    read_committed: bool,
+    /// What to read of transactions: everything, or what has been committed, up to the first that is still open
+    #[arg(long, value_enum, default_value_t = Isolation::ReadUncommitted)]
+    isolation: Isolation,
     /// Print a summary to standard error at the end
     #[arg(long, short)]
     stats: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+impl From<Isolation> for IsolationLevel {
+    fn from(isolation: Isolation) -> IsolationLevel {
+        match isolation {
+            Isolation::ReadUncommitted => IsolationLevel::ReadUncommitted,
+            Isolation::ReadCommitted => IsolationLevel::ReadCommitted,
+        }
+    }
 }
 
 impl Consume {
@@ -138,10 +153,7 @@ impl Consume {
                 Some(Place::Log(OffsetSpec::Latest)) => OffsetReset::Latest,
                 _ => OffsetReset::Earliest,
             },
-            isolation: match self.read_committed {
-                true => IsolationLevel::ReadCommitted,
-                false => IsolationLevel::ReadUncommitted,
-            },
+            isolation: self.isolation.into(),
             poll_records_max: 20_000,
             ..ConsumerConfig::default()
         };
@@ -154,11 +166,12 @@ impl Consume {
         admin: &Admin,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, i64>, String> {
-        let latest = look_up(admin, partitions, OffsetSpec::Latest).await?;
+        let isolation = self.isolation.into();
+        let latest = look_up(admin, partitions, OffsetSpec::Latest, isolation).await?;
         let to = match self.to {
             None => return Ok(latest),
             Some(Place::Offset(offset)) => partitions.iter().map(|p| (p.clone(), offset)).collect(),
-            Some(Place::Log(spec)) => look_up(admin, partitions, spec).await?,
+            Some(Place::Log(spec)) => look_up(admin, partitions, spec, isolation).await?,
         };
         // No record is as late as that: the end as it is now.
         let end = |partition: TopicPartition, latest| {
@@ -187,10 +200,11 @@ async fn look_up(
     admin: &Admin,
     partitions: &[TopicPartition],
     spec: OffsetSpec,
+    isolation: IsolationLevel,
 ) -> Result<BTreeMap<TopicPartition, i64>, String> {
     let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), spec)).collect();
     let mut found = BTreeMap::new();
-    for (partition, answer) in admin.list_offsets(&asked).await {
+    for (partition, answer) in admin.list_offsets_as(&asked, isolation).await {
         if let Some(offset) = answer.map_err(text)?.offset {
             found.insert(partition, offset);
         }

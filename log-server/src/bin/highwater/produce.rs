@@ -23,6 +23,9 @@ use crate::produce_input::{self, Line, Shape};
 /// Unanswered records that are remembered. Beyond that, sending waits for the oldest.
 const DELIVERIES_MAX: usize = 200_000;
 
+/// How long a transaction may be open: the longest that brokers allow by default.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
 /// Send lines from a file or standard input, one record a line.
 ///
 /// Input that is gzip is unpacked. Ends when the input does and everything has been acknowledged; the
@@ -69,6 +72,10 @@ pub struct Produce {
     /// How long a batch waits for more records, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 20)]
     linger: u64,
+    /// Send all of it in one transaction under this id: readers of what is committed see every line or none. It has to
+    /// be done within 15 minutes
+    #[arg(long, value_name = "ID")]
+    transactional_id: Option<String>,
     /// Malformed lines: stop at the first, or report and leave them out
     #[arg(long, value_enum, default_value_t = OnError::Stop)]
     on_error: OnError,
@@ -124,9 +131,12 @@ impl Produce {
             compression: self.compression,
             batch_bytes_max: self.batch_size.min(1_000_000),
             linger: Duration::from_millis(self.linger),
+            transactional_id: self.transactional_id.clone(),
+            transaction_timeout: TRANSACTION_TIMEOUT,
             ..ProducerConfig::default()
         };
-        let mut sending = Sending::new(Producer::new(&client, config));
+        let mut sending =
+            Sending::start(Producer::new(&client, config), self.transactional_id.is_some()).await?;
         let progress = self.progress();
         // Eight groups of lines read ahead; the thread ends with the input or with this receiver.
         let (lines, mut read) = mpsc::channel(8);
@@ -137,7 +147,12 @@ impl Produce {
         'input: while let Some(group) = read.recv().await {
             for line in group {
                 match line {
-                    Line::Record(record) => sending.send(record).await?,
+                    Line::Record(record) => {
+                        if let Err(error) = sending.send(record).await {
+                            sending.abort().await;
+                            return Err(error);
+                        }
+                    }
                     Line::Malformed(number, reason) => {
                         progress.suspend(|| eprintln!("{name}:{number}: {reason}"));
                         if self.on_error == OnError::Stop {
@@ -153,6 +168,14 @@ impl Produce {
         }
         let is_stopped = sending.malformed;
         drop(read);
+        if let (Some(number), true) = (is_stopped, sending.is_transactional) {
+            sending.abort().await;
+            progress.finish_and_clear();
+            return Err(format!(
+                "stopped at line {number} of {name}; the transaction was aborted, so that no line counts. \
+                 Mend it, or leave such lines out with --on-error skip."
+            ));
+        }
         let report = sending.finish().await;
         progress.finish_and_clear();
         let report = report?;
@@ -202,6 +225,7 @@ struct Sending {
     records: u64,
     bytes: u64,
     malformed: Option<u64>,
+    is_transactional: bool,
 }
 
 struct Report {
@@ -211,9 +235,20 @@ struct Report {
 }
 
 impl Sending {
-    fn new(producer: Producer) -> Sending {
-        let deliveries = VecDeque::new();
-        Sending { producer, deliveries, started: Instant::now(), records: 0, bytes: 0, malformed: None }
+    async fn start(producer: Producer, is_transactional: bool) -> Result<Sending, String> {
+        if is_transactional {
+            producer.init_transactions().await.map_err(text)?;
+            producer.begin_transaction().map_err(text)?;
+        }
+        let (deliveries, started) = (VecDeque::new(), Instant::now());
+        Ok(Sending { producer, deliveries, started, records: 0, bytes: 0, malformed: None, is_transactional })
+    }
+
+    /// Takes back what was sent in a transaction. If that fails, the broker does it when the transaction times out.
+    async fn abort(&self) {
+        if self.is_transactional {
+            self.producer.abort_transaction().await.ok();
+        }
     }
 
     async fn send(&mut self, record: ProducerRecord) -> Result<(), String> {
@@ -236,8 +271,14 @@ impl Sending {
     async fn finish(self) -> Result<Report, String> {
         // The failure that is reported is the one that came first.
         self.producer.flush().await.ok();
-        for delivery in self.deliveries {
-            delivery.await.map_err(failure)?;
+        for delivery in &self.deliveries {
+            if let Err(error) = delivery.clone().await {
+                self.abort().await;
+                return Err(failure(error));
+            }
+        }
+        if self.is_transactional {
+            self.producer.commit_transaction().await.map_err(text)?;
         }
         self.producer.close().await.map_err(failure)?;
         Ok(Report { records: self.records, bytes: self.bytes, took: self.started.elapsed() })

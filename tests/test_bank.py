@@ -1,0 +1,26 @@
+"""A short run of the bank (bank/): transactions while workers and broker are killed."""
+
+import subprocess
+import sys
+
+import pytest
+
+TIMEOUT_S = 280
+
+# Long enough for several kills of the broker and many of workers.
+MINUTES = 0.4
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("group_protocol", ["classic", "consumer"])
+def test_every_transfer_is_applied_once_and_no_reader_sees_another_total(tests_dir, request, rng, group_protocol):
+    """Whatever is killed. Apache Kafka takes too long to start again, so there only workers are."""
+    broker = request.config.getoption("--broker")
+    arguments = ["--seed", rng.randrange(2**32), "--minutes", MINUTES, "--broker", broker]
+    arguments += ["--group-protocol", group_protocol] + (["--spare-broker"] if broker == "kafka" else [])
+    result = subprocess.run(
+        [sys.executable, "-m", "bank", *map(str, arguments)],
+        cwd=tests_dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    print(result.stdout, result.stderr, sep="")
+    assert result.returncode == 0, f"bank/run {' '.join(map(str, arguments))} finds something"
