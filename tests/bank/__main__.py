@@ -14,14 +14,14 @@ import threading
 import time
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from harness.broker import ApacheKafka, Broker, Highwater, end_with_parent
 
 from .auditor import Auditor
-from .ledger import LEDGER, PARTITIONS, TRANSFERS, Transfer
-from .worker import WRONG
+from .ledger import LEDGER, PARTITIONS, TRANSFERS, Transfer, client_settings
+from .worker import GROUP, WRONG
 
 KINDS = {"highwater": Highwater, "kafka": ApacheKafka}
 TESTS = Path(__file__).resolve().parents[1]
@@ -30,6 +30,15 @@ WORKERS = 4
 # Seconds between two kills, between these bounds.
 WORKER_LIVES_S = (0.5, 4)
 BROKER_LIVES_S = (4, 12)
+
+# Who was killed does not leave the group by itself, and is to be missed soon.
+BROKER_SETTINGS = {
+    "group.min.session.timeout.ms": 1000,
+    "group.consumer.min.session.timeout.ms": 1000,
+    "group.consumer.min.heartbeat.interval.ms": 100,
+    "group.consumer.session.timeout.ms": 3000,
+    "group.consumer.heartbeat.interval.ms": 500,
+}
 
 # How long the books may take to be complete once nothing is killed any more.
 SETTLE_S = 120
@@ -65,6 +74,8 @@ class Bank:
             self.fed.set()
             feeder.join(SETTLE_S)
             self.settle(auditor)
+            if auditor.applied < self.sent and not auditor.findings:
+                self.findings.append(f"only {auditor.applied} of {self.sent} transfers were applied: {self.standing(auditor)}")
         finally:
             for worker in self.workers:
                 worker.kill()
@@ -86,10 +97,8 @@ class Bank:
 
     def feed(self) -> None:
         """Sends transfers until told to stop, and returns when all are acknowledged."""
-        producer = Producer({
-            "bootstrap.servers": self.broker.bootstrap, "enable.idempotence": True, "log_level": 0,
-            "message.timeout.ms": 0, "reconnect.backoff.max.ms": 500,
-        })  # fmt: skip
+        settings = client_settings(self.broker.bootstrap)
+        producer = Producer({**settings, "enable.idempotence": True, "message.timeout.ms": 0})
 
         def delivered(error, _message):
             if error:
@@ -150,6 +159,33 @@ class Bank:
             self.revive()
             time.sleep(0.05)
 
+    def standing(self, auditor: Auditor) -> str:
+        """How far everybody has come in each partition."""
+        settings = {**client_settings(self.broker.bootstrap), "group.id": GROUP}
+        stable = Consumer({**settings, "isolation.level": "read_committed"})
+        latest = Consumer({**settings, "isolation.level": "read_uncommitted"})
+
+        def asked(question):
+            try:
+                return question()
+            except KafkaException as error:
+                return error.args[0].str()
+
+        lines = []
+        for number in range(PARTITIONS):
+            inputs, ledger = TopicPartition(TRANSFERS, number), TopicPartition(LEDGER, number)
+            facts = {
+                "inputs": asked(lambda: latest.get_watermark_offsets(inputs, 10)[1]),
+                "committed": asked(lambda: latest.committed([inputs], 10)[0].offset),
+                "stable committed": asked(lambda: stable.committed([inputs], 10)[0].offset),
+                "ledger": asked(lambda: latest.get_watermark_offsets(ledger, 10)[1]),
+                "stable ledger": asked(lambda: stable.get_watermark_offsets(ledger, 10)[1]),
+                "inputs read": auditor.inputs[number],
+                "ledger read": auditor.seen[number].next_input,
+            }
+            lines.append(", ".join(f"{what} {value}" for what, value in facts.items()))
+        return "; ".join(lines)
+
     def judge(self, auditor: Auditor) -> None:
         """What is wrong in the end."""
         self.findings += auditor.findings
@@ -157,8 +193,6 @@ class Bank:
         lost = self.sent - sum(1 for count in auditor.numbers.values() if count == 1)
         if lost and not self.findings:
             self.findings.append(f"{lost} transfers are not, or not once, among the inputs")
-        if auditor.applied != self.sent and not self.findings:
-            self.findings.append(f"only {auditor.applied} of {self.sent} transfers were applied")
         if any(auditor.unchecked) and not self.findings:
             self.findings.append("the ledger has entries without inputs")
 
@@ -184,7 +218,7 @@ def main() -> int:
     say(f"seed {arguments.seed} (repeat with --seed {arguments.seed})")
     with tempfile.TemporaryDirectory(prefix="bank-") as temporary:
         directory = arguments.keep or Path(temporary)
-        broker = KINDS[arguments.broker](directory / "broker", {"group.min.session.timeout.ms": 1000})
+        broker = KINDS[arguments.broker](directory / "broker", BROKER_SETTINGS)
         broker.start()
         try:
             bank = Bank(broker, arguments.seed, arguments.group_protocol, directory)

@@ -5,7 +5,7 @@ from collections import defaultdict, deque
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from .ledger import LEDGER, PARTITIONS, TOTAL, TRANSFERS, Accounts, Entry, Transfer
+from .ledger import LEDGER, PARTITIONS, TOTAL, TRANSFERS, Accounts, Entry, Transfer, client_settings
 
 KEPT = 20
 
@@ -20,9 +20,8 @@ class Auditor:
 
     def __init__(self, bootstrap: str):
         self.consumer = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": "auditor", "isolation.level": "read_committed",
-            "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0,
-            "reconnect.backoff.max.ms": 500, "fetch.wait.max.ms": 50,
+            **client_settings(bootstrap), "group.id": "auditor", "isolation.level": "read_committed",
+            "enable.auto.commit": False, "enable.partition.eof": True, "fetch.wait.max.ms": 50,
         })  # fmt: skip
         topics = (TRANSFERS, LEDGER)
         self.consumer.assign([TopicPartition(it, number, 0) for it in topics for number in range(PARTITIONS)])

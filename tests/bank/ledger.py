@@ -17,6 +17,18 @@ OPENING_BALANCE = 1000
 TOTAL = ACCOUNTS * OPENING_BALANCE
 
 
+def client_settings(bootstrap: str) -> dict:
+    """What all clients have in common."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "log_level": 0,
+        "reconnect.backoff.max.ms": 500,
+        # Else librdkafka (2.16) starts over when its only broker is away (KIP-899), and at times what it had to send
+        # stays with a thread of before that never ends: the client sends nothing any more, whatever the broker does.
+        "metadata.recovery.strategy": "none",
+    }
+
+
 class Transfer(NamedTuple):
     """Money that is to go from one account to another of the same partition. Numbers are unique."""
 

@@ -13,7 +13,7 @@ import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from .ledger import LEDGER, TRANSFERS, Accounts, Entry, Transfer
+from .ledger import LEDGER, TRANSFERS, Accounts, Entry, Transfer, client_settings
 
 GROUP = "bank"
 WRONG = 66
@@ -30,7 +30,7 @@ class Worker:
     """One member of the group, with one producer."""
 
     def __init__(self, bootstrap: str, transactional_id: str, protocol: str):
-        common = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 500}
+        common = client_settings(bootstrap)
         reading = {**common, "isolation.level": "read_committed", "enable.auto.commit": False}
         classic = {"session.timeout.ms": SESSION_TIMEOUT_MS, "heartbeat.interval.ms": 500}
         self.consumer = Consumer({
@@ -45,6 +45,8 @@ class Worker:
             "linger.ms": 1000,
         })  # fmt: skip
         self.accounts: dict[int, Accounts] = {}
+        # The newer group protocol says what is to be added and taken away, the classic one what is left.
+        self.moves_one_by_one = protocol == "consumer"
 
     def run(self) -> None:
         """Works until it is killed or its producer is of no use any more."""
@@ -83,11 +85,17 @@ class Worker:
             self.consumer.seek(partition)
 
     def assigned(self, consumer, partitions) -> None:
-        consumer.assign(self.take([it.partition for it in partitions]))
+        taken = self.take([it.partition for it in partitions])
+        if self.moves_one_by_one:
+            consumer.incremental_assign(taken)
+        else:
+            consumer.assign(taken)
 
     def revoked(self, consumer, partitions) -> None:
         for it in partitions:
             self.accounts.pop(it.partition, None)
+        if self.moves_one_by_one:
+            consumer.incremental_unassign(partitions)
 
     def take(self, partitions: list[int]) -> list[TopicPartition]:
         """Learns the balances of partitions; where to go on from in each."""
