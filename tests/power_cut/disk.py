@@ -32,6 +32,8 @@ class LoggedDisk:
         self._device = directory / "device"
         self._server_log = directory / "nbdkit.log"
         self._loop: str | None = None
+        # Whether the filesystem had lost structures of its own.
+        self.repaired = False
         mounts.copy_sparse(image, self._disk)
         journal.touch()
         self._device.touch()
@@ -63,7 +65,7 @@ class LoggedDisk:
     def check_and_mount(self) -> None:
         """Mounts it as a system does that starts after its disk has failed: with the filesystem repaired before."""
         self._loop = self._attach()
-        mounts.repair(self._loop)
+        self.repaired |= mounts.repair(self._loop)
         mounts.mount(self._loop, self.mount_point, self._options)
 
     def is_damaged(self) -> bool:

@@ -5,6 +5,7 @@ Whatever ends the rig ends the namespace with its last process, and the kernel t
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -78,12 +79,16 @@ def mount(device: Path | str, at: Path, options: str = "") -> None:
     run("mount", "-t", "ext4", "-o", options or "defaults", str(device), str(at))
 
 
-def repair(device: str) -> None:
-    """Checks a filesystem that is not mounted, and repairs it."""
+def repair(device: str) -> bool:
+    """Checks a filesystem that is not mounted, and repairs it. Whether structures of its own were wrong."""
     result = subprocess.run(["e2fsck", "-f", "-y", device], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     # 1: errors were found and corrected.
     if result.returncode not in (0, 1):
         raise OSError(f"e2fsck ended with {result.returncode}: {result.stdout.strip()}")
+    lines = result.stdout.splitlines()
+    answered = [before for before, line in zip(lines, lines[1:]) if line.endswith("? yes")]
+    # Sums in the superblock, which ext4 brings up to date when it is unmounted.
+    return any(not re.match("Free (blocks|inodes) count wrong", problem) for problem in answered)
 
 
 def unmount(at: Path) -> None:

@@ -211,7 +211,7 @@ impl Storage for MmapStorage {
     fn lock(&self, path: &str, owner: &str) -> Result<StorageLock, LockError> {
         let path = self.resolve(path)?;
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
+        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o644).open(&path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -226,6 +226,7 @@ impl Storage for MmapStorage {
         }
         file.set_len(0)?;
         file.write_all(owner.as_bytes())?;
+        self.turns.set_witness(path);
         // The kernel releases the lock when the descriptor is closed, by kill -9 too.
         Ok(StorageLock::new(file))
     }

@@ -15,12 +15,20 @@
 //! sync of b       ├──writes──┤├──flush: ok──┤.....┤ failed: b's bytes were in what a's flush lost
 //! sync of c                      begins after b's flush, and b does not wait for it
 //! ```
+//!
+//! Nor does a sync count on a file system that has turned read-only. ext4 does so when it cannot write its
+//! journal. A file's data may have been written then, and that its blocks have been can no longer be noted,
+//! and yet the sync answers `Ok`: it asks for the state of the journal before it waits, and not after.
 
 use std::collections::VecDeque;
+use std::fs::OpenOptions;
 use std::io;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
 
 /// How long a read waits for syncs at most, so that a disk that never stops syncing is read all the
 /// same: half a MiB each time, a hundred MiB a second.
@@ -33,6 +41,8 @@ pub(super) struct Turns {
     syncs: Mutex<Syncs>,
     /// Some sync has ended.
     ended: Condvar,
+    /// A file that can be opened for writing as long as the file system takes writes.
+    witness: OnceLock<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +84,7 @@ impl Turns {
     /// should have made durable may be lost.
     pub(super) fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let number = self.syncs.lock().begin();
-        let done = sync();
+        let done = sync().and_then(|()| self.takes_writes());
         let mut syncs = self.syncs.lock();
         syncs.failed |= done.as_ref().is_err_and(is_of_the_device);
         syncs.end(number);
@@ -85,11 +95,30 @@ impl Turns {
         if syncs.failed { Err(io::Error::other("another sync of the same disk has failed")) } else { Ok(()) }
     }
 
+    /// Names a file that stays, by which a file system that turns read-only is noticed.
+    pub(super) fn set_witness(&self, path: PathBuf) {
+        // A second one would say the same.
+        let _ = self.witness.set(path);
+    }
+
+    fn takes_writes(&self) -> io::Result<()> {
+        let Some(witness) = self.witness.get() else { return Ok(()) };
+        match OpenOptions::new().write(true).open(witness) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem || is_io(&error) => Err(error),
+            // What else keeps it from being opened, such as too many open files, says nothing about the sync.
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until no sync is running, or for as long as a read has patience.
     pub(super) fn wait_for_syncs(&self) {
         let mut syncs = self.syncs.lock();
         self.ended.wait_while_for(&mut syncs, |syncs| !syncs.running.is_empty(), PATIENCE);
     }
+}
+
+fn is_io(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// Whether an error may have cost what is in the disk's cache. For lack of room a file is not written, and no more.
