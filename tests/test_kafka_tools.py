@@ -73,6 +73,33 @@ def test_configs_of_clients(tool, topic):
     assert "Error" not in tool("kafka-configs", "--describe", "--entity-type", "users")
 
 
+def test_configs_of_groups(tool, topic):
+    """The timing of a group of KIP-848: set before the group exists, shown, removed."""
+    group = ("--entity-type", "groups", "--entity-name", topic)
+    set_to = tool("kafka-configs", "--alter", *group, "--add-config", "consumer.session.timeout.ms=50000")
+    assert f"Completed updating config for group {topic}." in set_to, set_to
+    described = tool("kafka-configs", "--describe", *group)
+    assert ("consumer.session.timeout.ms=50000 sensitive=false synonyms="
+            "{DYNAMIC_GROUP_CONFIG:consumer.session.timeout.ms=50000") in described, described  # fmt: skip
+    tool("kafka-configs", "--alter", *group, "--delete-config", "consumer.session.timeout.ms")
+    assert "=50000" not in tool("kafka-configs", "--describe", *group)
+    refused = tool("kafka-configs", "--alter", *group, "--add-config", "no.such.config=1")
+    assert "Unknown group config name: no.such.config" in refused, refused
+
+
+def test_subscriptions_to_client_metrics(tool, topic):
+    """Made, listed, shown, removed, by the tool that is made for it."""
+    made = tool("kafka-client-metrics", "--alter", "--name", topic, "--metrics", "org.apache.kafka.producer.",
+                "--interval", 10000, "--match", "client_software_name=apache-kafka-java")  # fmt: skip
+    assert f"Altered client metrics config for {topic}." in made, made
+    assert topic in tool("kafka-client-metrics", "--list").splitlines()
+    described = tool("kafka-client-metrics", "--describe", "--name", topic)
+    assert "interval.ms=10000" in described and "metrics=org.apache.kafka.producer." in described, described
+    assert "match=client_software_name=apache-kafka-java" in described, described
+    assert f"Deleted client metrics config for {topic}." in tool("kafka-client-metrics", "--delete", "--name", topic)
+    assert topic not in tool("kafka-client-metrics", "--list").splitlines()
+
+
 def test_broker_settings_change_while_it_runs(start_broker, topic):
     """For the cluster and for the broker; the stronger one counts, and topics run with it."""
     broker = start_broker()

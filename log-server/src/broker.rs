@@ -29,6 +29,7 @@ use crate::net::Listener;
 use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
 use crate::producer_ids::ProducerIds;
 use crate::quota::Quotas;
+use crate::resource_config::ResourceConfigs;
 use crate::runtime::{GroupRouter, Surroundings, Transactions};
 use crate::scrub::{ScrubLimits, Scrubber};
 use crate::space::Space;
@@ -196,6 +197,7 @@ impl Broker {
             transactions,
             lag_cache: Arc::new(LagCache::default()),
             quotas: Arc::new(opened.quotas),
+            resource_configs: Arc::new(opened.resource_configs),
             dynamic: opened.dynamic,
             telemetry: telemetry::Clients::new(
                 telemetry::Subscription::new(
@@ -334,6 +336,7 @@ struct Opened {
     topics: Arc<TopicManager>,
     producer_ids: Arc<ProducerIds>,
     quotas: Quotas,
+    resource_configs: ResourceConfigs,
     dynamic: Arc<DynamicConfig>,
     scrubber: Arc<Scrubber>,
     compactor: Arc<Compactor>,
@@ -396,6 +399,7 @@ impl Opening {
         let producer_ids = Arc::new(ProducerIds::open(storage.clone()).map_err(data_dir)?);
         let window = Duration::from_millis(self.config.quota_window_ms);
         let quotas = Quotas::open(storage.clone(), window, self.metrics.clone()).map_err(data_dir)?;
+        let resource_configs = ResourceConfigs::open(storage.clone()).map_err(data_dir)?;
         let limits = ScrubLimits {
             period: Duration::from_millis(self.config.scrub_period_ms),
             bytes_per_second_max: self.config.scrub_bytes_per_second_max,
@@ -419,6 +423,7 @@ impl Opening {
             topics: Arc::new(topics),
             producer_ids,
             quotas,
+            resource_configs,
             dynamic,
             scrubber,
             compactor,

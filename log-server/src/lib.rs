@@ -48,6 +48,8 @@ pub mod producer_ids;
 #[cfg(feature = "broker")]
 pub mod quota;
 #[cfg(feature = "broker")]
+pub mod resource_config;
+#[cfg(feature = "broker")]
 pub mod runtime;
 #[cfg(feature = "broker")]
 pub mod scrub;

@@ -311,8 +311,4 @@ async fn what_the_broker_cannot_change_is_refused_by_name() {
     ] {
         assert_eq!(change_broker(&test, name, false, &[change]).await, expected, "{name} {change:?}");
     }
-    for group_or_metrics in [32, 16] {
-        let shown = describe(&test, 4, group_or_metrics, "g", None).await;
-        assert!(shown.error_code == 0 && shown.configs.is_empty());
-    }
 }

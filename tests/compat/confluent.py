@@ -15,14 +15,16 @@ class Confluent(Client):
         super().__init__(bootstrap)
         self.members = {}
         self.producers = {}
-        self.admin = AdminClient({"bootstrap.servers": bootstrap})
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
 
     def produce(self, topic, messages, codec="none", idempotent=False, bootstrap=None):
         bootstrap = bootstrap or self.bootstrap
         key = (bootstrap, codec, idempotent)
         if key not in self.producers:
-            self.producers[key] = Producer({"bootstrap.servers": bootstrap, "compression.type": codec, "linger.ms": 5,
-                                            "enable.idempotence": idempotent, "client.id": self.name})  # fmt: skip
+            self.producers[key] = Producer({
+                "bootstrap.servers": bootstrap, "log_level": 0, "linger.ms": 5, "compression.type": codec,
+                "enable.idempotence": idempotent, "client.id": self.name,
+            })  # fmt: skip
         producer, errors = self.producers[key], []
         for m in messages:
             producer.produce(topic, m.value, m.key, m.partition, timestamp=m.timestamp, headers=list(m.headers),
@@ -30,8 +32,8 @@ class Confluent(Client):
         assert producer.flush(TIMEOUT_S) == 0 and not errors, errors
 
     def read(self, topic, count, committed=True, since=None):
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "none", "enable.auto.commit": False,
-                             "auto.offset.reset": "earliest",
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "log_level": 0, "group.id": "none",
+                             "enable.auto.commit": False, "auto.offset.reset": "earliest",
                              "isolation.level": "read_committed" if committed else "read_uncommitted"})  # fmt: skip
         start = TopicPartition(topic, 0, 0)
         if since is not None:
@@ -44,7 +46,7 @@ class Confluent(Client):
         return read
 
     def join(self, member, group, topic, protocol="classic"):
-        settings = {"bootstrap.servers": self.bootstrap, "group.id": group, "enable.auto.commit": False,
+        settings = {"bootstrap.servers": self.bootstrap, "log_level": 0, "group.id": group, "enable.auto.commit": False,
                     "auto.offset.reset": "earliest", "group.protocol": protocol}  # fmt: skip
         if protocol == "classic":
             settings |= {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
@@ -79,7 +81,8 @@ class Confluent(Client):
 
     def transact(self, producer, topic, values, outcome):
         if producer not in self.producers:
-            self.producers[producer] = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": producer})
+            settings = {"bootstrap.servers": self.bootstrap, "log_level": 0, "transactional.id": producer}
+            self.producers[producer] = Producer(settings)
             self.producers[producer].init_transactions(TIMEOUT_S)
         producer = self.producers[producer]
         producer.begin_transaction()

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use log_core::wire::ErrorCode;
 
 use super::{ApiFailure, Context};
+use crate::config::BrokerConfig;
 use crate::dynamic::{DynamicError, Overrides, Scope};
+use crate::resource_config::{self, InvalidConfig, Kind, ResourceConfigError};
 use crate::topic::config::{Definition, InvalidTopicConfig, Source};
 use crate::topic::{TopicError, name};
 
@@ -15,10 +17,10 @@ pub const TOPIC: i8 = 2;
 /// See [`TOPIC`].
 pub const BROKER: i8 = 4;
 
-/// Subscriptions to clients' metrics, which the broker's settings make here.
-pub const CLIENT_METRICS: i8 = 16;
-/// Groups, whose settings are the broker's here.
-pub const GROUP: i8 = 32;
+/// Subscriptions to clients' metrics.
+pub const CLIENT_METRICS: i8 = Kind::ClientMetrics as i8;
+/// Groups.
+pub const GROUP: i8 = Kind::Group as i8;
 
 /// A place where a value stands: the name that it has there, the value, and who has put it there.
 pub type Standing = (&'static str, String, Source);
@@ -47,6 +49,59 @@ pub fn topic_standings(
     }
     fixed.push((name, definition.default_value(), Source::Default));
     own.into_iter().chain(broker_standings(&context.dynamic.overrides(), name, fixed)).collect()
+}
+
+/// Every place where a value of a group or of a subscription stands, the strongest first. There is at least the default.
+pub fn resource_standings(
+    context: &Context,
+    kind: Kind,
+    definition: &resource_config::Definition,
+    set: &BTreeMap<String, String>,
+) -> Vec<Standing> {
+    let source = match kind {
+        Kind::Group => Source::Group,
+        Kind::ClientMetrics => Source::ClientMetrics,
+    };
+    let own = set.get(definition.name).map(|value| (definition.name, value.clone(), source));
+    let name = definition.broker_name.unwrap_or(definition.name);
+    let value = definition.broker_value(&context.config);
+    let default = definition.broker_value(&BrokerConfig::default());
+    let broker = (value != default).then_some((name, value, Source::Broker));
+    own.into_iter().chain(broker).chain([(name, default, Source::Default)]).collect()
+}
+
+/// Changes what is set for a group or a subscription by `change`, or only checks that this could be done.
+///
+/// # Errors
+/// INVALID_REQUEST for no name, since there is no default that all share; INVALID_CONFIG for what does not work; the
+/// disk's.
+pub async fn alter_resource(
+    context: &Arc<Context>,
+    kind: Kind,
+    name: &str,
+    validate_only: bool,
+    change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InvalidConfig>
+    + Send
+    + 'static,
+) -> Result<(), ApiFailure> {
+    if name.is_empty() {
+        return Err(ApiFailure::new(ErrorCode::InvalidRequest, "a group or a subscription has a name"));
+    }
+    let (context, name) = (context.clone(), name.to_owned());
+    let updated = tokio::task::spawn_blocking(move || {
+        context.resource_configs.update(kind, &name, &context.config, validate_only, change)
+    });
+    match updated.await {
+        Ok(updated) => updated.map_err(|error| {
+            let code = match &error {
+                ResourceConfigError::Invalid(_) => ErrorCode::InvalidConfig,
+                ResourceConfigError::TooMany => ErrorCode::PolicyViolation,
+                ResourceConfigError::Io(_) => ErrorCode::KafkaStorageError,
+            };
+            ApiFailure::new(code, error)
+        }),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// Changes the broker's settings in the scope that `name` stands for: this broker's id, or nothing for the cluster.
@@ -93,7 +148,10 @@ pub fn other_broker(context: &Context, name: &str) -> ApiFailure {
 pub fn unsupported(resource_type: i8) -> ApiFailure {
     ApiFailure::new(
         ErrorCode::InvalidRequest,
-        format!("resource type {resource_type} has no configuration here; topics (2) and brokers (4) have"),
+        format!(
+            "resource type {resource_type} has no configuration here; topics (2), brokers (4), clients' metrics (16) \
+             and groups (32) have"
+        ),
     )
 }
 

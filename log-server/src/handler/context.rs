@@ -11,6 +11,7 @@ use crate::lag::LagCache;
 use crate::metrics::Metrics;
 use crate::partition::{ColdReads, FetchSessions, Registry};
 use crate::quota::Quotas;
+use crate::resource_config::ResourceConfigs;
 use crate::runtime::{GroupRouter, Transactions};
 use crate::scrub::Scrubber;
 use crate::space::Space;
@@ -47,6 +48,8 @@ pub struct Context {
     pub lag_cache: Arc<LagCache>,
     /// What clients may produce and fetch, and have.
     pub quotas: Arc<Quotas>,
+    /// What was set for groups and for subscriptions to clients' metrics.
+    pub resource_configs: Arc<ResourceConfigs>,
     /// Clients that push their metrics, and what they pushed.
     pub telemetry: Clients,
     /// Incremental fetch sessions.

@@ -7,7 +7,7 @@
 //!   Types and documentation are there from version 3 on.
 //! - A broker is asked for by its id; another id is INVALID_REQUEST. An empty name stands for what was set for the
 //!   cluster while it ran, and shows that alone.
-//! - Groups and subscriptions to clients' metrics have no settings of their own: nothing is returned.
+//! - A group shows what holds for it, whether it exists or not; so does a subscription to clients' metrics, by name.
 //! - An unknown topic is UNKNOWN_TOPIC_OR_PARTITION; other kinds of resources are INVALID_REQUEST.
 
 use std::sync::Arc;
@@ -21,9 +21,10 @@ use log_core::wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use super::broker_entries::{BrokerEntry, broker_entries};
 use super::config_resource::{
-    BROKER, CLIENT_METRICS, GROUP, Standing, TOPIC, other_broker, topic_standings, unknown_topic, unsupported,
+    BROKER, Standing, TOPIC, other_broker, resource_standings, topic_standings, unknown_topic, unsupported,
 };
 use super::{ApiFailure, Context, Request};
+use crate::resource_config::{self, Kind};
 use crate::topic::Topic;
 use crate::topic::config::{self, Definition, Source};
 
@@ -86,8 +87,19 @@ fn describe(
             .map(|entry| broker_entry(entry, extras))
             .collect()),
         BROKER => Err(other_broker(context, name)),
-        GROUP | CLIENT_METRICS => Ok(Vec::new()),
-        other => Err(unsupported(other)),
+        other => {
+            let kind = Kind::from_wire(other).ok_or_else(|| unsupported(other))?;
+            let set = context.resource_configs.get(kind, name);
+            let definitions = resource_config::definitions(kind).filter(|definition| wanted(definition.name));
+            let entries = definitions.map(|definition| {
+                let standings = resource_standings(context, kind, definition, &set);
+                let mut result = entry(definition.name, standings, extras);
+                result.config_type = definition.config_type() as i8;
+                result.documentation = extras.documentation.then(|| definition.doc.into());
+                result
+            });
+            Ok(entries.collect())
+        }
     }
 }
 

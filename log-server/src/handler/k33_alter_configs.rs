@@ -1,5 +1,5 @@
-//! AlterConfigs (33), versions 0 to 2: replaces the whole configuration of a topic, or all that was set for the broker
-//! while it runs.
+//! AlterConfigs (33), versions 0 to 2: replaces the whole configuration of a topic, a group or a subscription to clients'
+//! metrics, or all that was set for the broker while it runs.
 //!
 //! - What the request does not list goes back to the broker's value. Clients that mean single entries use
 //!   IncrementalAlterConfigs (44).
@@ -15,8 +15,11 @@ use log_core::wire::messages::alter_configs_request::AlterConfigsResource;
 use log_core::wire::messages::alter_configs_response::AlterConfigsResourceResponse;
 use log_core::wire::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
-use super::config_resource::{BROKER, TOPIC, alter, alter_broker, repeated, repetition, unsupported};
+use super::config_resource::{
+    BROKER, TOPIC, alter, alter_broker, alter_resource, repeated, repetition, unsupported,
+};
 use super::{ApiFailure, Context, Request};
+use crate::resource_config::{self, Kind};
 use crate::topic::config;
 
 /// Answers one request.
@@ -71,6 +74,12 @@ async fn replace(
             })
             .await
         }
-        other => Err(unsupported(other)),
+        other => {
+            let kind = Kind::from_wire(other).ok_or_else(|| unsupported(other))?;
+            alter_resource(context, kind, name, validate_only, move |_before| {
+                resource_config::collect(kind, entries)
+            })
+            .await
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! IncrementalAlterConfigs (44), versions 0 to 1: changes single entries of a configuration, of topics
-//! (KIP-339) and, while it runs, of the broker (KIP-226).
+//! (KIP-339), of groups and of subscriptions to clients' metrics, and, while it runs, of the broker (KIP-226).
 //!
 //! | operation | effect |
 //! |---|---|
@@ -22,8 +22,11 @@ use log_core::wire::messages::incremental_alter_configs_response::AlterConfigsRe
 use log_core::wire::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use log_core::wire::{ErrorCode, message};
 
-use super::config_resource::{BROKER, TOPIC, alter, alter_broker, repeated, repetition, unsupported};
+use super::config_resource::{
+    BROKER, TOPIC, alter, alter_broker, alter_resource, repeated, repetition, unsupported,
+};
 use super::{ApiFailure, Context, Request};
+use crate::resource_config::{self, InvalidConfig, Kind};
 use crate::topic::config::{self, InvalidTopicConfig};
 
 /// Answers one request.
@@ -112,7 +115,15 @@ async fn change(
             })
             .await
         }
-        other => Err(unsupported(other)),
+        other => {
+            let kind = Kind::from_wire(other).ok_or_else(|| unsupported(other))?;
+            alter_resource(context, kind, name, validate_only, move |before| {
+                let mut config = before.clone();
+                changes.iter().try_for_each(|change| apply_to_resource(kind, &mut config, change))?;
+                Ok(config)
+            })
+            .await
+        }
     }
 }
 
@@ -139,28 +150,53 @@ fn apply(config: &mut BTreeMap<String, String>, change: &Change) -> Result<(), I
         return Ok(());
     }
     let value = change.value.as_deref().ok_or_else(|| InvalidTopicConfig::Null(change.name.clone()))?;
-    let value = match change.operation {
-        Operation::Set | Operation::Delete => value.to_owned(),
-        Operation::Append | Operation::Subtract => {
-            if definition.config_type() != config::ConfigType::List {
-                return Err(definition.invalid(value, "only lists can be appended to or subtracted from"));
-            }
-            let before = config.get(definition.name).cloned().unwrap_or_else(|| definition.default_value());
-            let mut words = words(&before);
-            match change.operation {
-                Operation::Subtract => words.retain(|word| !self::words(value).contains(word)),
-                _ => {
-                    let new: Vec<&str> =
-                        self::words(value).into_iter().filter(|word| !words.contains(word)).collect();
-                    words.extend(new);
-                }
-            }
-            words.join(",")
-        }
-    };
+    let is_list = definition.config_type() == config::ConfigType::List;
+    let before = config.get(definition.name).cloned().unwrap_or_else(|| definition.default_value());
+    let value =
+        changed(change.operation, is_list, &before, value).map_err(|why| definition.invalid(value, why))?;
     definition.check(&value)?;
     config.insert(definition.name.to_owned(), value);
     Ok(())
+}
+
+fn apply_to_resource(
+    kind: Kind,
+    config: &mut BTreeMap<String, String>,
+    change: &Change,
+) -> Result<(), InvalidConfig> {
+    let definition = resource_config::definition(kind, &change.name)?;
+    if let Operation::Delete = change.operation {
+        config.remove(definition.name);
+        return Ok(());
+    }
+    let value = change.value.as_deref().ok_or_else(|| InvalidConfig::Null(change.name.clone()))?;
+    let is_list = definition.config_type() == config::ConfigType::List;
+    let before = config.get(definition.name).cloned().unwrap_or_default();
+    let value =
+        changed(change.operation, is_list, &before, value).map_err(|why| definition.invalid(value, why))?;
+    definition.check(&value)?;
+    config.insert(definition.name.to_owned(), value);
+    Ok(())
+}
+
+/// What an operation other than delete makes of a value, or why it cannot.
+fn changed(operation: Operation, is_list: bool, before: &str, value: &str) -> Result<String, &'static str> {
+    if let Operation::Set | Operation::Delete = operation {
+        return Ok(value.to_owned());
+    }
+    if !is_list {
+        return Err("only lists can be appended to or subtracted from");
+    }
+    let mut words = words(before);
+    match operation {
+        Operation::Subtract => words.retain(|word| !self::words(value).contains(word)),
+        _ => {
+            let new: Vec<&str> =
+                self::words(value).into_iter().filter(|word| !words.contains(word)).collect();
+            words.extend(new);
+        }
+    }
+    Ok(words.join(","))
 }
 
 fn words(list: &str) -> Vec<&str> {

@@ -9,6 +9,8 @@
 //!   FENCED_INSTANCE_ID: another member has its instance id. UNSUPPORTED_ASSIGNOR, INVALID_REGULAR_EXPRESSION,
 //!   GROUP_MAX_SIZE_REACHED. GROUP_ID_NOT_FOUND: the group is a classic one that cannot
 //!   become a consumer group: its members are no consumers, or the policy is against it.
+//! - What was set for the group (`consumer.session.timeout.ms`, `consumer.heartbeat.interval.ms`) acts from the next
+//!   heartbeat on.
 //! - The assignment is told when it changed and to members that say everything.
 
 use std::collections::BTreeSet;
@@ -24,6 +26,7 @@ use super::{Context, Request};
 use crate::coordinator::group::{
     Assignment, Command, ConsumerHeartbeat, HeartbeatAnswer, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Reply, TopicId,
 };
+use crate::resource_config::Kind;
 
 /// Begins to answer one request.
 pub fn handle(
@@ -34,7 +37,7 @@ pub fn handle(
     let metrics = context.metrics.clone();
     let api = request.api;
     let answer = check(request.version(), &message).map(|()| {
-        let heartbeat = Box::new(heartbeat(request, &message));
+        let heartbeat = Box::new(heartbeat(context, request, &message));
         context.groups.submit(&message.group_id, Command::ConsumerHeartbeat(heartbeat))
     });
     async move {
@@ -84,11 +87,17 @@ fn check(version: i16, message: &ConsumerGroupHeartbeatRequest) -> Result<(), &'
     }
 }
 
-fn heartbeat(request: &Request, message: &ConsumerGroupHeartbeatRequest) -> ConsumerHeartbeat {
+fn heartbeat(
+    context: &Context,
+    request: &Request,
+    message: &ConsumerGroupHeartbeatRequest,
+) -> ConsumerHeartbeat {
     let member_id = match message.member_id.as_str() {
         "" => uuid::Uuid::new_v4().to_string().into(),
         given => given.into(),
     };
+    let config = context.resource_configs.get(Kind::Group, &message.group_id);
+    let number = |name: &str| config.get(name).and_then(|value| value.trim().parse().ok());
     let names = |names: &Vec<StrBytes>| names.iter().map(own).collect::<BTreeSet<_>>();
     ConsumerHeartbeat {
         group_id: own(&message.group_id),
@@ -103,6 +112,8 @@ fn heartbeat(request: &Request, message: &ConsumerGroupHeartbeatRequest) -> Cons
         owned: message.topic_partitions.as_deref().map(owned),
         client_id: request.client_id().into(),
         client_host: client_host(request),
+        session_timeout_ms: number("consumer.session.timeout.ms"),
+        heartbeat_interval_ms: number("consumer.heartbeat.interval.ms"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! GetTelemetrySubscriptions (71), version 0: a client asks which metrics it is to push, and how often (KIP-714).
 //!
 //! - A zero client instance id gets a random one, which the client keeps.
-//! - Settings `telemetry_metrics` and `telemetry_push_interval_ms` say what is asked for: one empty prefix for all
-//!   metrics, none at all for no metrics.
+//! - Settings `telemetry_metrics` and `telemetry_push_interval_ms` say what all clients are asked for: one empty prefix
+//!   for all metrics, none at all for no metrics. Subscriptions that the client matches add theirs.
 //! - Sums come since their start and not since the last push: a push that is lost loses nothing then.
 //! - Asking again before the interval is over, or with too many clients already, is THROTTLING_QUOTA_EXCEEDED.
 
@@ -13,6 +13,7 @@ use log_core::record::Compression;
 use log_core::wire::messages::{GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse};
 use log_core::wire::{ErrorCode, message};
 
+use super::client_facts::subscription_of;
 use super::{Context, Request};
 use crate::telemetry::TELEMETRY_BYTES_MAX;
 
@@ -26,9 +27,9 @@ pub async fn handle(
     request: &Request,
     message: GetTelemetrySubscriptionsRequest,
 ) -> GetTelemetrySubscriptionsResponse {
-    let subscription = context.telemetry.subscription();
+    let subscription = subscription_of(context, request, message.client_instance_id);
     let push_interval_ms = i32::try_from(subscription.interval.as_millis()).unwrap_or(i32::MAX);
-    match context.telemetry.subscribe(message.client_instance_id, Instant::now()) {
+    match context.telemetry.subscribe(message.client_instance_id, &subscription, Instant::now()) {
         Ok(subscribed) => message!(GetTelemetrySubscriptionsResponse {
             client_instance_id: subscribed.instance,
             subscription_id: subscribed.subscription_id,

@@ -15,6 +15,7 @@ use log_core::record::{Compression, DecompressError, DecompressLimits};
 use log_core::wire::messages::{PushTelemetryRequest, PushTelemetryResponse};
 use log_core::wire::{ErrorCode, Uuid, message};
 
+use super::client_facts::subscription_of;
 use super::{Context, Request};
 use crate::telemetry::{PushError, TELEMETRY_BYTES_MAX};
 
@@ -27,7 +28,7 @@ pub async fn handle(
     request: &Request,
     message: PushTelemetryRequest,
 ) -> PushTelemetryResponse {
-    let error_code = match push(context, request.client_id(), &message) {
+    let error_code = match push(context, request, &message) {
         Ok(()) => ErrorCode::None,
         Err(error) => {
             context.metrics.error_answered(request.api, error.name());
@@ -37,13 +38,15 @@ pub async fn handle(
     message!(PushTelemetryResponse { error_code: error_code.code() })
 }
 
-fn push(context: &Context, client_id: &str, message: &PushTelemetryRequest) -> Result<(), ErrorCode> {
+fn push(context: &Context, request: &Request, message: &PushTelemetryRequest) -> Result<(), ErrorCode> {
     let instance = message.client_instance_id;
     if instance == Uuid::ZERO {
         return Err(ErrorCode::InvalidRequest);
     }
     let clients = &context.telemetry;
-    clients.admit(instance, message.subscription_id, message.terminating, Instant::now()).map_err(code)?;
+    let wanted = subscription_of(context, request, instance);
+    let (named, ends) = (message.subscription_id, message.terminating);
+    clients.admit(instance, named, &wanted, ends, Instant::now()).map_err(code)?;
     if message.metrics.len() > TELEMETRY_BYTES_MAX {
         return Err(ErrorCode::TelemetryTooLarge);
     }
@@ -60,7 +63,7 @@ fn push(context: &Context, client_id: &str, message: &PushTelemetryRequest) -> R
             _ => ErrorCode::InvalidRecord,
         })?,
     };
-    clients.take(instance, client_id, &payload).map(|_| ()).map_err(code)
+    clients.take(instance, request.client_id(), &payload).map(|_| ()).map_err(code)
 }
 
 fn code(error: PushError) -> ErrorCode {

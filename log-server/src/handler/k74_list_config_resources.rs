@@ -1,7 +1,7 @@
 //! ListConfigResources (74), versions 0 to 1: what has a configuration (KIP-1000, KIP-1142).
 //!
-//! - Topics (2), brokers (4), subscriptions to clients' metrics (16) and groups (32). The last two are set by the
-//!   broker's settings alone here, so there are none by name.
+//! - Topics (2), brokers (4), subscriptions to clients' metrics (16) and groups (32): of the last two, those for which
+//!   something is set.
 //! - No type stands for all of them. Version 0 asks for subscriptions only. Any other type is UNSUPPORTED_VERSION.
 
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use log_core::wire::{ErrorCode, message};
 
 use super::config_resource::{BROKER, CLIENT_METRICS, GROUP, TOPIC};
 use super::{Context, Request};
+use crate::resource_config::Kind;
 
 /// Answers one request.
 pub async fn handle(
@@ -29,7 +30,8 @@ pub async fn handle(
         let names: Vec<String> = match resource_type {
             TOPIC => context.catalog.topics().iter().map(|topic| topic.name.to_string()).collect(),
             BROKER => vec![context.config.node_id.to_string()],
-            CLIENT_METRICS | GROUP => Vec::new(),
+            CLIENT_METRICS => context.resource_configs.all(Kind::ClientMetrics).into_keys().collect(),
+            GROUP => context.resource_configs.all(Kind::Group).into_keys().collect(),
             _ => {
                 let error = ErrorCode::UnsupportedVersion;
                 context.metrics.error_answered(request.api, error.name());

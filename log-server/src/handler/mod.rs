@@ -14,6 +14,7 @@
 //! - `raw`: `async fn handle(&Arc<Context>, Request) -> Result<Reply, Refusal>`, for bodies that are ours.
 
 mod broker_entries;
+mod client_facts;
 mod config_resource;
 mod context;
 mod failure;

@@ -96,6 +96,8 @@ pub struct Client {
     pub client_id: String,
     /// What it last pushed.
     pub series: Vec<Series>,
+    /// How often it was told to push.
+    interval: Duration,
     asked_at: Option<Instant>,
     pushed_at: Option<Instant>,
     /// Whether it may ask again at once, because it was told to.
@@ -108,6 +110,7 @@ impl Client {
         Client {
             client_id: String::new(),
             series: Vec::new(),
+            interval: Duration::ZERO,
             asked_at: None,
             pushed_at: None,
             may_ask: false,
@@ -119,8 +122,8 @@ impl Client {
         self.asked_at.max(self.pushed_at)
     }
 
-    fn is_due(&self, interval: Duration, now: Instant) -> bool {
-        let interval = interval - interval / EARLY_PARTS;
+    fn is_due(&self, now: Instant) -> bool {
+        let interval = self.interval - self.interval / EARLY_PARTS;
         self.heard_of().is_none_or(|last| now.saturating_duration_since(last) >= interval)
     }
 }
@@ -140,32 +143,39 @@ impl Clients {
         Clients { subscription, clients_max, clients: Mutex::default() }
     }
 
-    /// What clients are asked for.
+    /// What every client is asked for, whatever it falls under besides.
     pub fn subscription(&self) -> &Subscription {
         &self.subscription
     }
 
-    /// A client asks what to push. A zero id stands for a client that has none yet.
+    /// A client asks what to push and is told `subscription`. A zero id stands for a client that has none yet.
     ///
     /// # Errors
     /// [`PushError::Throttled`].
-    pub fn subscribe(&self, instance: Uuid, now: Instant) -> Result<Subscribed, PushError> {
+    pub fn subscribe(
+        &self,
+        instance: Uuid,
+        subscription: &Subscription,
+        now: Instant,
+    ) -> Result<Subscribed, PushError> {
         let instance = match instance == Uuid::ZERO {
             true => Uuid::from_bytes(uuid::Uuid::new_v4().into_bytes()),
             false => instance,
         };
         let mut clients = self.clients.lock();
         let client = self.client(&mut clients, instance, now)?;
-        if !client.may_ask && !client.is_due(self.subscription.interval, now) {
+        if !client.may_ask && !client.is_due(now) {
             return Err(PushError::Throttled);
         }
         client.may_ask = false;
         client.ended = false;
+        client.interval = subscription.interval;
         client.asked_at = Some(now);
-        Ok(Subscribed { instance, subscription_id: self.subscription.id })
+        Ok(Subscribed { instance, subscription_id: subscription.id })
     }
 
-    /// Whether a client may push now, under that subscription; if so, it has.
+    /// Whether a client may push now under the subscription that it names; if so, it has. `wanted` is the one that it is
+    /// to have.
     ///
     /// # Errors
     /// See [`PushError`].
@@ -173,6 +183,7 @@ impl Clients {
         &self,
         instance: Uuid,
         subscription_id: i32,
+        wanted: &Subscription,
         terminating: bool,
         now: Instant,
     ) -> Result<(), PushError> {
@@ -182,11 +193,11 @@ impl Clients {
             return Err(PushError::Ended);
         }
         let just_asked = client.asked_at > client.pushed_at;
-        if !terminating && !just_asked && !client.is_due(self.subscription.interval, now) {
+        if !terminating && !just_asked && !client.is_due(now) {
             return Err(PushError::Throttled);
         }
         client.pushed_at = Some(now);
-        if subscription_id != self.subscription.id {
+        if subscription_id != wanted.id {
             client.may_ask = true;
             return Err(PushError::UnknownSubscription);
         }
@@ -231,7 +242,7 @@ impl Clients {
         payload: &[u8],
         now: Instant,
     ) -> Result<Pushed, PushError> {
-        self.admit(instance, subscription_id, terminating, now)?;
+        self.admit(instance, subscription_id, &self.subscription, terminating, now)?;
         self.take(instance, client_id, payload)
     }
 
@@ -268,8 +279,8 @@ impl Clients {
     }
 
     fn expire_in(&self, clients: &mut HashMap<Uuid, Client>, now: Instant) {
-        let kept = self.subscription.interval * INTERVALS_KEPT;
         clients.retain(|_, client| {
+            let kept = client.interval.max(self.subscription.interval) * INTERVALS_KEPT;
             client.heard_of().is_some_and(|last| now.saturating_duration_since(last) < kept)
         });
     }
@@ -293,10 +304,10 @@ mod tests {
     #[test]
     fn a_client_asks_pushes_at_once_and_then_once_an_interval() {
         let (clients, now) = clients();
-        let asked = clients.subscribe(Uuid::ZERO, now).unwrap();
+        let asked = clients.subscribe(Uuid::ZERO, clients.subscription(), now).unwrap();
         assert_ne!(asked.instance, Uuid::ZERO);
         let (me, id) = (asked.instance, asked.subscription_id);
-        assert_eq!(clients.subscribe(me, now), Err(PushError::Throttled));
+        assert_eq!(clients.subscribe(me, clients.subscription(), now), Err(PushError::Throttled));
         let push = |seconds| clients.push(me, "c", id, false, &payload(), now + Duration::from_secs(seconds));
         assert_eq!(push(1), Ok(Pushed { series: 1 }));
         assert_eq!(push(2), Err(PushError::Throttled));
@@ -307,10 +318,14 @@ mod tests {
     #[test]
     fn an_old_subscription_sends_a_client_to_ask_again() {
         let (clients, now) = clients();
-        let asked = clients.subscribe(Uuid::ZERO, now).unwrap();
+        let asked = clients.subscribe(Uuid::ZERO, clients.subscription(), now).unwrap();
         let old = clients.push(asked.instance, "c", asked.subscription_id ^ 1, false, &payload(), now);
         assert_eq!(old, Err(PushError::UnknownSubscription));
-        assert_eq!(clients.subscribe(asked.instance, now), Ok(asked), "before the interval is over");
+        assert_eq!(
+            clients.subscribe(asked.instance, clients.subscription(), now),
+            Ok(asked),
+            "before the interval is over"
+        );
         let (all, some) = (Subscription::new("*", INTERVAL), Subscription::new("a, b", INTERVAL));
         assert!(all.id != some.id && all.metrics == [""] && some.metrics == ["a", "b"]);
         assert!(Subscription::new("", INTERVAL).metrics.is_empty());
@@ -319,7 +334,7 @@ mod tests {
     #[test]
     fn a_client_that_ends_pushes_once_more_and_never_again() {
         let (clients, now) = clients();
-        let asked = clients.subscribe(Uuid::ZERO, now).unwrap();
+        let asked = clients.subscribe(Uuid::ZERO, clients.subscription(), now).unwrap();
         let push = |ends| clients.push(asked.instance, "c", asked.subscription_id, ends, &payload(), now);
         assert!(push(false).is_ok());
         assert!(push(true).is_ok(), "the last one need not wait");
@@ -332,11 +347,17 @@ mod tests {
     #[test]
     fn their_number_is_bounded_and_the_silent_are_forgotten() {
         let (clients, now) = clients();
-        clients.subscribe(Uuid::from_bytes([1; 16]), now).unwrap();
-        clients.subscribe(Uuid::from_bytes([2; 16]), now + INTERVAL).unwrap();
+        clients.subscribe(Uuid::from_bytes([1; 16]), clients.subscription(), now).unwrap();
+        clients.subscribe(Uuid::from_bytes([2; 16]), clients.subscription(), now + INTERVAL).unwrap();
         let third = Uuid::from_bytes([3; 16]);
-        assert_eq!(clients.subscribe(third, now + INTERVAL), Err(PushError::Throttled));
-        assert!(clients.subscribe(third, now + INTERVAL * 3).is_ok(), "the first is forgotten by then");
+        assert_eq!(
+            clients.subscribe(third, clients.subscription(), now + INTERVAL),
+            Err(PushError::Throttled)
+        );
+        assert!(
+            clients.subscribe(third, clients.subscription(), now + INTERVAL * 3).is_ok(),
+            "the first is forgotten by then"
+        );
         clients.expire(now + INTERVAL * 6);
         clients.each(|_, id| panic!("{id} is still there"));
     }
@@ -344,7 +365,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_changes_nothing() {
         let (clients, now) = clients();
-        let asked = clients.subscribe(Uuid::ZERO, now).unwrap();
+        let asked = clients.subscribe(Uuid::ZERO, clients.subscription(), now).unwrap();
         let (me, id) = (asked.instance, asked.subscription_id);
         clients.push(me, "c", id, false, &payload(), now).unwrap();
         let malformed = clients.push(me, "c", id, false, b"\xff", now + INTERVAL);

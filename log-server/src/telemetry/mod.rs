@@ -3,14 +3,17 @@
 //! - [`otlp`]: numbers out of OpenTelemetry's MetricsData. Pure.
 //! - [`clients`]: which clients push, what they are asked for, how often they may, and what they last said. Pure; time
 //!   is an argument.
+//! - [`matching`]: which subscriptions a client falls under. Pure.
 //!
 //! Clients choose everything that is in here, so everything is bounded: clients, series a client, bytes a push, bytes
 //! a name. A client that has not pushed for three intervals is forgotten with its numbers.
 
 pub mod clients;
+pub mod matching;
 pub mod otlp;
 
 pub use clients::{Clients, PushError, Pushed, Subscription, TELEMETRY_BYTES_MAX};
+pub use matching::ClientFacts;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -74,7 +77,7 @@ mod tests {
         let clients = Clients::new(subscription, 10);
         let id = Uuid::from_bytes([7; 16]);
         let now = Instant::now();
-        let asked = clients.subscribe(id, now).unwrap();
+        let asked = clients.subscribe(id, clients.subscription(), now).unwrap();
         let payload = metrics_data(&[
             gauge(
                 "org.apache.kafka.producer.node.request.rate",

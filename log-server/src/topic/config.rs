@@ -95,6 +95,10 @@ pub enum Source {
     Broker = 4,
     /// Set nowhere.
     Default = 5,
+    /// Set for the subscription to clients' metrics.
+    ClientMetrics = 7,
+    /// Set for the group.
+    Group = 8,
 }
 
 /// A value with where it comes from.

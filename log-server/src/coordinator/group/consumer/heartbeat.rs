@@ -43,6 +43,10 @@ pub struct ConsumerHeartbeat {
     pub client_id: Arc<str>,
     /// Where the request came from, as Kafka prints it: `/127.0.0.1`.
     pub client_host: Arc<str>,
+    /// `consumer.session.timeout.ms` of the group, where it differs from the coordinator's setting.
+    pub session_timeout_ms: Option<i32>,
+    /// `consumer.heartbeat.interval.ms` of the group, where it differs from the coordinator's setting.
+    pub heartbeat_interval_ms: Option<i32>,
 }
 
 impl ConsumerHeartbeat {
@@ -157,7 +161,9 @@ impl GroupCoordinator {
         {
             return Err(GroupError::InvalidRegularExpression);
         }
-        let session_deadline_ms = after(now, self.config.consumer_session_timeout_ms);
+        let session_timeout_ms = heartbeat.session_timeout_ms;
+        let session_deadline_ms =
+            after(now, session_timeout_ms.unwrap_or(self.config.consumer_session_timeout_ms));
         let is_stale = self.stale.contains(&heartbeat.group_id);
         if let Sender::Member(member) = &sender
             && !is_stale
@@ -170,7 +176,7 @@ impl GroupCoordinator {
                 member_id: member.member_id.clone(),
                 session_deadline_ms,
             };
-            let answer = self.answer(member, heartbeat.is_full());
+            let answer = self.answer(member, heartbeat, heartbeat.is_full());
             return Ok((Decision { events: vec![seen], replies: Vec::new() }, answer));
         }
 
@@ -198,7 +204,7 @@ impl GroupCoordinator {
         draft.reconcile(&heartbeat.member_id, heartbeat.owned.as_ref());
         let member = &draft.group.members[&heartbeat.member_id];
         let tell = heartbeat.is_full() || member.current.assigned != assigned_before;
-        let answer = self.answer(member, tell);
+        let answer = self.answer(member, heartbeat, tell);
         let mut decision = Decision::none();
         if let Some(classic) = classic {
             decision = Decision { events: end_of_classic(classic), replies: call_off(classic) };
@@ -207,11 +213,13 @@ impl GroupCoordinator {
         Ok((decision, answer))
     }
 
-    fn answer(&self, member: &ConsumerMember, tell: bool) -> HeartbeatAnswer {
+    fn answer(&self, member: &ConsumerMember, heartbeat: &ConsumerHeartbeat, tell: bool) -> HeartbeatAnswer {
+        let heartbeat_interval_ms = heartbeat.heartbeat_interval_ms;
         HeartbeatAnswer {
             member_id: member.member_id.clone(),
             epoch: member.current.epoch,
-            heartbeat_interval_ms: self.config.consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms: heartbeat_interval_ms
+                .unwrap_or(self.config.consumer_heartbeat_interval_ms),
             assignment: tell.then(|| member.current.assigned.clone()),
         }
     }

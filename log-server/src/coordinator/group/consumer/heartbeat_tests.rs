@@ -105,6 +105,19 @@ fn restarts_keep_members_and_give_them_a_whole_session() {
 }
 
 #[test]
+fn what_was_set_for_the_group_counts() {
+    let mut driver = driver(&[4]);
+    let own = |heartbeat| ConsumerHeartbeat { session_timeout_ms: Some(10_000), ..heartbeat };
+    told(&mut driver, own(entering("a", &["t1"])));
+    driver.advance(9_000);
+    told(&mut driver, own(alive("a", 1)));
+    driver.advance(9_000);
+    assert_eq!(state(&driver), GroupState::Stable);
+    driver.advance(2_000);
+    assert_eq!(state(&driver), GroupState::Empty);
+}
+
+#[test]
 fn topics_that_change_change_the_assignment() {
     let mut driver = driver(&[2]);
     told(&mut driver, entering("a", &["t1", "t2"]));

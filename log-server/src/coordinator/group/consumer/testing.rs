@@ -92,6 +92,8 @@ pub(super) fn alive(member_id: &str, epoch: i32) -> ConsumerHeartbeat {
         owned: None,
         client_id: "test".into(),
         client_host: "/127.0.0.1".into(),
+        session_timeout_ms: None,
+        heartbeat_interval_ms: None,
     }
 }
 
