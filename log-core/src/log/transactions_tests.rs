@@ -1,5 +1,5 @@
 //! Transactions in a partition's log: what readers of committed records see, and what of it outlives a
-//! restart. Random histories are in `tests/transactions/`, crashes in `tests/crash/`.
+//! restart. Random histories, with and without crashes, are in `tests/crash/transactions.rs`.
 
 use super::testing::{Disk, batch, records};
 use super::{AbortedTransaction, AppendError, Isolation, LogConfig, LogReader, PartitionLog, SequenceError};
