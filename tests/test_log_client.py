@@ -6,20 +6,28 @@ import subprocess
 
 import pytest
 
-from harness.broker import REPOSITORY, ApacheKafka, Highwater, end_with_parent
+from harness.broker import REPOSITORY, ApacheKafka, ApacheKafkaWithFirstTransactions, Highwater, end_with_parent
 
 # They are compiled here if nothing else has done it.
 TIMEOUT_S = 900
 
 
 @pytest.mark.timeout(TIMEOUT_S)
-@pytest.mark.parametrize("kind", [Highwater, ApacheKafka], ids=lambda kind: kind.kind)
-def test_log_client(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "tests", "count"),
+    [
+        (Highwater, ["--tests"], 23),
+        (ApacheKafka, ["--tests"], 23),
+        (ApacheKafkaWithFirstTransactions, ["--test", "transactions"], 6),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_log_client(kind, tests, count, tmp_path):
     """Every test that wants a broker runs, and passes."""
     broker = kind(tmp_path / "broker", {"group.min.session.timeout.ms": 1000}).start()
     try:
         result = subprocess.run(
-            ["cargo", "test", "--locked", "-p", "log-client", "--tests", "--", "--ignored"],
+            ["cargo", "test", "--locked", "-p", "log-client", *tests, "--", "--ignored"],
             cwd=REPOSITORY,
             env={**os.environ, "HIGHWATER_TEST_BOOTSTRAP": broker.bootstrap},
             stdin=subprocess.DEVNULL,
@@ -29,6 +37,6 @@ def test_log_client(kind, tmp_path):
         )
         passed = sum(map(int, re.findall(r"^test result: ok\. (\d+) passed", result.stdout, re.MULTILINE)))
         assert result.returncode == 0, f"{result.stdout[-6000:]}\n{result.stderr[-2000:]}\n{broker.log_tail()}"
-        assert passed >= 15, f"only {passed} tests ran:\n{result.stdout}"
+        assert passed >= count, f"only {passed} tests ran:\n{result.stdout}"
     finally:
         broker.discard()

@@ -277,6 +277,9 @@ class ApacheKafka(Broker):
         "share.coordinator.state.topic.min.isr": 1,
     }
 
+    # Of what formats the data directory.
+    FORMAT_OPTIONS: list[str] = []
+
     def __init__(self, directory: Path, settings: dict | None = None, data_dir: Path | None = None):
         super().__init__(directory, settings, data_dir)
         self.controller_port = free_port()
@@ -308,7 +311,7 @@ class ApacheKafka(Broker):
         )
         subprocess.run(
             self._java("kafka.tools.StorageTool", "format", "--cluster-id", "4L6g3nShT-eMCtK--X86sw",
-                       "--config", str(self.properties)),
+                       "--config", str(self.properties), *self.FORMAT_OPTIONS),
             stdin=subprocess.DEVNULL, check=True, capture_output=True, preexec_fn=end_with_parent,
         )  # fmt: skip
 
@@ -327,3 +330,10 @@ class ApacheKafka(Broker):
             return bool(client.list_topics(timeout=2).brokers)
         except KafkaException:
             return False
+
+
+class ApacheKafkaWithFirstTransactions(ApacheKafka):
+    """Kafka as it was before KIP-890: clients add partitions to transactions by themselves."""
+
+    kind = "kafka-first-transactions"
+    FORMAT_OPTIONS = ["--feature", "transaction.version=1"]

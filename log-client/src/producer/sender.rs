@@ -78,7 +78,7 @@ type Answer = Option<HashMap<(TopicRef, i32), ProducePartitionResponse>>;
 enum Event {
     Connected(Arc<str>, Result<Arc<Connection>, ClientError>),
     Answered(Arc<str>, Vec<Sent>, Result<Answer, ClientError>),
-    Added(Vec<TopicPartition>, Result<(), ClientError>),
+    Added(u64, Vec<TopicPartition>, Result<(), ClientError>),
     Identified(Result<Identity, ClientError>),
     Refreshed(Result<(), ClientError>),
 }
@@ -274,14 +274,16 @@ impl Sender {
 
     /// Adds partitions to the open transaction, unless that is under way.
     fn add_to_transaction(&mut self, partitions: Vec<TopicPartition>) {
+        let transactional = self.shared.transactional.as_ref();
+        let Some(number) = transactional.and_then(|it| it.state.lock().open_number()) else { return };
         if std::mem::replace(&mut self.is_adding, true) {
             return;
         }
         let shared = self.shared.clone();
         let event = async move {
             let transactional = shared.transactional.as_ref().expect("only a transaction wants partitions");
-            let outcome = transactional.add_partitions(&shared.client, &partitions).await;
-            Event::Added(partitions, outcome)
+            let outcome = transactional.add_partitions(&shared.client, number, &partitions).await;
+            Event::Added(number, partitions, outcome)
         };
         self.events.push(event.boxed());
     }
@@ -307,13 +309,13 @@ impl Sender {
                     Err(error) => sent.into_iter().for_each(|sent| self.unanswered(sent, &error)),
                 }
             }
-            Event::Added(partitions, outcome) => {
+            Event::Added(number, partitions, outcome) => {
                 self.is_adding = false;
+                let transactional = self.shared.transactional.as_ref().expect("it was asked for one");
+                let is_open = transactional.state.lock().open_number() == Some(number);
                 match outcome {
-                    Ok(()) => {
-                        let transactional = self.shared.transactional.as_ref();
-                        transactional.expect("it was asked for one").state.lock().added(partitions);
-                    }
+                    Ok(()) => transactional.state.lock().added(number, partitions),
+                    Err(error) if !is_open => tracing::debug!(%error, "no partitions were added"),
                     Err(error) => {
                         let error = self.shared.note(TransactionError::of_coordinator(error));
                         self.give_up_transaction(&ProduceError::Transaction(error));

@@ -128,6 +128,8 @@ pub(super) struct Transaction {
     phase: Phase,
     protocol: Protocol,
     identity: Option<Identity>,
+    /// Counts up with every transaction, so that an answer can be told from one to an earlier transaction.
+    number: u64,
     /// Partitions that the coordinator knows to be in the transaction.
     added: BTreeSet<TopicPartition>,
     /// Whether the coordinator knows, or may know, of the transaction.
@@ -140,6 +142,7 @@ impl Transaction {
             phase: Phase::New,
             protocol: Protocol::default(),
             identity: None,
+            number: 0,
             added: BTreeSet::new(),
             has_begun: false,
         }
@@ -175,6 +178,7 @@ impl Transaction {
         match &self.phase {
             Phase::Ready => {
                 self.phase = Phase::Open;
+                self.number += 1;
                 Ok(())
             }
             _ => Err(self.misplaced("begin a transaction")),
@@ -259,9 +263,16 @@ impl Transaction {
         self.has_begun = true;
     }
 
-    /// The coordinator has added these partitions.
-    pub(super) fn added(&mut self, partitions: Vec<TopicPartition>) {
-        self.added.extend(partitions);
+    /// The number of the transaction that takes partitions now.
+    pub(super) fn open_number(&self) -> Option<u64> {
+        matches!(self.phase, Phase::Open | Phase::Committing).then_some(self.number)
+    }
+
+    /// The coordinator has added these partitions to the transaction of that number.
+    pub(super) fn added(&mut self, number: u64, partitions: Vec<TopicPartition>) {
+        if self.open_number() == Some(number) {
+            self.added.extend(partitions);
+        }
     }
 
     fn misplaced(&self, call: &'static str) -> TransactionError {
@@ -327,7 +338,10 @@ mod tests {
             assert_eq!(transaction.admit(&partition), Admission::Wait);
             transaction.begin().unwrap();
             assert_eq!(transaction.admit(&partition), Admission::Add);
-            transaction.added(vec![partition.clone()]);
+            let number = transaction.open_number().unwrap();
+            transaction.added(number - 1, vec![partition.clone()]);
+            assert_eq!(transaction.admit(&partition), Admission::Add, "that was another transaction");
+            transaction.added(number, vec![partition.clone()]);
             assert_eq!(transaction.admit(&partition), Admission::Send);
             transaction.ended(None);
         }

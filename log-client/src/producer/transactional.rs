@@ -37,19 +37,32 @@ pub(super) struct Transactional {
     timeout: Duration,
     /// Held for looks and for changes, never across an await.
     pub(super) state: Mutex<Transaction>,
+    /// Held while partitions are added, and while the transaction is ended: a request to add that came to the
+    /// coordinator behind the end would begin a transaction that nobody knows of.
+    in_turn: tokio::sync::Mutex<()>,
 }
 
 impl Transactional {
     pub(super) fn new(id: &str, timeout: Duration) -> Transactional {
-        Transactional { id: id.into(), timeout, state: Mutex::new(Transaction::new()) }
+        Transactional {
+            id: id.into(),
+            timeout,
+            state: Mutex::new(Transaction::new()),
+            in_turn: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// Adds partitions to the open transaction.
+    /// Adds partitions to the transaction of that number, if it is still open.
     pub(super) async fn add_partitions(
         &self,
         client: &Client,
+        number: u64,
         partitions: &[TopicPartition],
     ) -> Result<(), ClientError> {
+        let _in_turn = self.in_turn.lock().await;
+        if self.state.lock().open_number() != Some(number) {
+            return Ok(());
+        }
         let identity = self.identity();
         self.state.lock().begins();
         let topics: Vec<AddPartitionsToTxnTopic> =
@@ -133,6 +146,7 @@ impl Transactional {
 
     /// Ends the open transaction. Returns who the producer is from now on, where that changes.
     async fn end(&self, client: &Client, committed: bool) -> Result<Option<Identity>, ClientError> {
+        let _in_turn = self.in_turn.lock().await;
         let (identity, protocol) = (self.identity(), self.state.lock().protocol());
         let cap = if protocol == Protocol::Implicit { i16::MAX } else { END_TXN_EXPLICIT_MAX };
         self.at_coordinator(client, |address| async move {
@@ -287,14 +301,12 @@ impl Producer {
         }
         // A delivery that nobody waited for may have failed, too.
         transactional.state.lock().commit()?;
-        let next = match transactional.state.lock().has_begun() {
-            true => Some(transactional.end(&self.shared.client, true)),
-            false => None,
-        };
-        let next = match next {
-            Some(end) => end.await.map_err(|error| self.note_end(error))?,
-            None => None,
-        };
+        let has_begun = transactional.state.lock().has_begun();
+        let mut next = None;
+        if has_begun {
+            let ended = transactional.end(&self.shared.client, true).await;
+            next = ended.map_err(|error| self.note_end(error))?;
+        }
         self.go_on(transactional, next);
         Ok(())
     }
@@ -310,6 +322,7 @@ impl Producer {
         waiting.into_iter().for_each(|batch| self.shared.resolve(batch, Err(ProduceError::Aborted)));
         // What is on its way comes back one way or the other, and is not sent again.
         self.flush().await.ok();
+        drop(transactional.in_turn.lock().await);
         let (has_begun, protocol) = {
             let state = transactional.state.lock();
             (state.has_begun(), state.protocol())
