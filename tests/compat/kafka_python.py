@@ -40,7 +40,8 @@ class KafkaPython(Client):
                                  isolation_level="read_committed" if committed else "read_uncommitted")  # fmt: skip
         partition = TopicPartition(topic, 0)
         consumer.assign([partition])
-        consumer.seek(partition, 0 if since is None else consumer.offsets_for_times({partition: since})[partition].offset)
+        times = {} if since is None else consumer.offsets_for_times({partition: since})
+        consumer.seek(partition, times[partition].offset if times else 0)
         read = []
         while len(read) < count and (record := next(consumer, None)):
             read.append(Message(record.value, record.key, tuple(record.headers), record.timestamp))

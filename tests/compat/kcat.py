@@ -40,7 +40,7 @@ class Kcat(Client):
         return result.stdout
 
     def produce(self, topic, messages, codec="none", idempotent=False, bootstrap=None):
-        # A run for what has the same headers; the time is kcat's, which has no option for it. -Z makes nulls of what is empty.
+        # A run for what has the same headers; the time is kcat's own. -Z makes nulls of what is empty.
         runs = dict.fromkeys((m.partition, m.headers, m.key is None) for m in messages)
         for partition, headers, keyless in runs:
             batch = [m for m in messages if (m.partition, m.headers, m.key is None) == (partition, headers, keyless)]
@@ -63,7 +63,8 @@ class Kcat(Client):
         start = "beginning" if since is None else f"s@{since}"
         # The value's size in four bytes, the value; the key's in words, the key; the time; the headers.
         form = f"%R%s%K{KEY_MARK}%k%T{KEY_MARK}%h{RECORD_MARK}"
-        raw = self._run("-C", "-t", topic, "-p", "0", "-o", start, "-c", str(count), "-e", "-q", "-X", isolation, "-f", form)
+        common = ["-C", "-t", topic, "-p", "0", "-e", "-q", "-X", isolation]
+        raw = self._run(*common, "-o", start, "-c", str(count), "-f", form)
         read, at = [], 0
         while at < len(raw):
             value, at = _bytes(raw, at + 4, int.from_bytes(raw[at : at + 4], "big", signed=True))
