@@ -353,9 +353,8 @@ impl PartitionLog {
         let interval_bytes = self.config.index_interval_bytes;
         let allocate = allocate.next_multiple_of(4096).min(reserved_bytes);
         let allocate = spare(&*self.dir.storage, first_bytes, allocate, reserve)?;
-        let segment =
-            Segment::create(&self.dir, base_offset, reserved_bytes, allocate, interval_bytes, false)
-                .map_err(|error| self.failed(error, &self.dir.segment_file(base_offset, LOG_SUFFIX)))?;
+        let segment = Segment::create(&self.dir, base_offset, reserved_bytes, allocate, interval_bytes)
+            .map_err(|error| self.failed(error, &self.dir.segment_file(base_offset, LOG_SUFFIX)))?;
 
         let tail = Tail::of_new(Arc::clone(&segment), interval_bytes, reserved_bytes);
         let sealed = std::mem::replace(&mut self.tail, tail).segment;

@@ -277,14 +277,9 @@ impl<'a> Walk<'a> {
         }
         let reserved = reserve_bytes(self.config.segment_bytes_effective());
         let interval = self.config.index_interval_bytes;
-        let synced = self.settled != Settled::Later;
         // Without blocks: a partition that nobody writes to costs no space. The first append brings them.
-        let segment = Segment::create(self.dir, base, reserved, 0, interval, synced)
+        let segment = Segment::create(self.dir, base, reserved, 0, interval)
             .inspect_err(|error| self.poison_unless_exhausted(error))?;
-        if !synced {
-            // The whole directory is, before anybody hears of the log.
-            segment.note_named();
-        }
         self.newest = Some(Tail::of_new(Arc::clone(&segment), interval, reserved));
         self.segments.push(segment);
         self.end = LogPosition { segment: base, position: 0 };
@@ -578,6 +573,8 @@ impl<'a> Walk<'a> {
                     Settled::No | Settled::Yes => CheckpointFile::create(&*self.dir.storage, path, &first),
                 };
                 let file = file.inspect_err(|error| self.poison_unless_exhausted(error))?;
+                // The directory has been synced with the file's name, or is before anybody hears of the log.
+                tail.segment.note_named();
                 (file, (log_end, log_start))
             }
         };

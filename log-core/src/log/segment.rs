@@ -17,9 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::sync::Mutex;
 
-use crate::storage::{
-    DirectFile, SegmentFile, Storage, create_segment, create_segment_unsynced, truncate_segment,
-};
+use crate::storage::{DirectFile, SegmentFile, Storage, create_segment, truncate_segment};
 
 use super::aborted_index::{ABORTED_SUFFIX, AbortedIndex, AbortedTransaction};
 use super::error::{Corruption, ReadError};
@@ -107,25 +105,23 @@ pub(crate) struct SegmentData {
 }
 
 impl Segment {
-    /// Creates the file of a new active segment, durable under its name if `named`; else
-    /// [`settle_name`](Segment::settle_name) has to follow.
+    /// Creates the file of a new active segment. [`settle_name`](Segment::settle_name) has to follow, or
+    /// [`note_named`](Segment::note_named) once its directory has been synced for another reason.
     pub(crate) fn create(
         dir: &PartitionDir,
         base_offset: i64,
         reserve_bytes: u64,
         allocate_bytes: u64,
         index_interval_bytes: u32,
-        named: bool,
     ) -> io::Result<Arc<Segment>> {
         let path = dir.segment_file(base_offset, LOG_SUFFIX);
-        let create = if named { create_segment } else { create_segment_unsynced };
-        let file = create(&*dir.storage, &path, reserve_bytes, allocate_bytes)?;
+        let file = create_segment(&*dir.storage, &path, reserve_bytes, allocate_bytes)?;
         let offsets = OffsetIndex::new(dir.segment_file(base_offset, OFFSET_INDEX_SUFFIX), base_offset);
         let times = TimeIndex::new(dir.segment_file(base_offset, TIME_INDEX_SUFFIX), base_offset);
         let indexes = IndexTail::new(offsets, times, base_offset, index_interval_bytes);
         let data = SegmentData::new(file, indexes);
         let segment = Segment::opened(dir, base_offset, index_interval_bytes, data);
-        segment.named.store(named, Ordering::Release);
+        segment.named.store(false, Ordering::Release);
         Ok(segment)
     }
 

@@ -195,28 +195,15 @@ pub fn truncate_segment(file: &mut Arc<dyn SegmentFile>, len: u64) -> io::Result
     }
 }
 
-/// Creates a segment so that it outlives a power cut from its first append on (R6): blocks, then sync
-/// of its directory. On failure the file is removed again.
+/// Creates a segment with blocks for `allocate_bytes`. Its name is not durable yet: its directory is synced before
+/// anything in the segment counts (R6).
 ///
 /// The file itself is synced with its first data: that sync makes length and blocks durable too, and
 /// until then a name over an empty file says all there is to say.
-pub fn create_segment(
-    storage: &dyn Storage,
-    path: &str,
-    reserve_bytes: u64,
-    allocate_bytes: u64,
-) -> io::Result<Arc<dyn SegmentFile>> {
-    let file = create_segment_unsynced(storage, path, reserve_bytes, allocate_bytes)?;
-    storage.sync_dir(parent(path)).inspect_err(|_| remove_quietly(storage, path))?;
-    Ok(file)
-}
-
-/// As [`create_segment`], with a name that is not durable yet: its directory is synced before anything in
-/// the segment counts.
 ///
 /// # Errors
 /// Of the disk; the file is removed again.
-pub fn create_segment_unsynced(
+pub fn create_segment(
     storage: &dyn Storage,
     path: &str,
     reserve_bytes: u64,

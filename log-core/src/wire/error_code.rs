@@ -253,7 +253,9 @@ mod tests {
                 _ => format!("{error:?}"),
             };
             assert_eq!(format!("{oracle:?}"), spelled);
-            assert_eq!(oracle.is_retriable(), error.is_retriable(), "{error}");
+            // Retriable in the Java client since 4.0; the crate does not know.
+            let retriable = oracle.is_retriable() || error == ErrorCode::ConcurrentTransactions;
+            assert_eq!(retriable, error.is_retriable(), "{error}");
         }
     }
 

@@ -43,8 +43,6 @@ PLACES = [
      "unnamed.map_or(Ok(()), Segment::settle_name)", "let _ = unnamed;\n    Ok(())"),
     ("new segment: its name, when the log is closed", "log/partition_log.rs",
      "let named = self.tail.segment.settle_name();", "let named = io::Result::Ok(());"),
-    ("new segment: its name, of a new log", "storage/mod.rs",
-     "storage.sync_dir(parent(path)).inspect_err(|_| remove_quietly(storage, path))?;", ""),
     ("flush: everything, for many partitions", "log/flush.rs",
      "storage.sync_all().inspect_err(|error| health.poison(format!(\"sync of everything: {error}\")))", "let _ = storage;\n    Ok(())"),
     ("checkpoint: one before it that was not synced", "log/checkpoint.rs", "self.sync()?;\n            newest", "newest"),

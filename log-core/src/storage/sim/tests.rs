@@ -1,10 +1,22 @@
 //! The simulated disk keeps what it has to and loses what it may.
 
 use super::*;
-use crate::storage::{create_segment, truncate_segment};
+use crate::storage::{create_segment, parent, truncate_segment};
 
 fn outcomes<T: Ord>(sim: &SimStorage, look: impl Fn(&SimStorage) -> T) -> std::collections::BTreeSet<T> {
     (0..500).map(|seed| look(&sim.crash(seed))).collect()
+}
+
+/// A segment whose name is durable.
+fn new_segment(
+    sim: &SimStorage,
+    path: &str,
+    reserve: u64,
+    allocate: u64,
+) -> io::Result<Arc<dyn SegmentFile>> {
+    let file = create_segment(sim, path, reserve, allocate)?;
+    sim.sync_dir(parent(path))?;
+    Ok(file)
 }
 
 fn read(sim: &SimStorage, path: &str) -> Option<Vec<u8>> {
@@ -14,7 +26,7 @@ fn read(sim: &SimStorage, path: &str) -> Option<Vec<u8>> {
 #[test]
 fn synced_bytes_and_names_survive_every_crash() {
     let sim = SimStorage::new(1);
-    let file = create_segment(&sim, "a.log", 8192, 8192).expect("room");
+    let file = new_segment(&sim, "a.log", 8192, 8192).expect("room");
     file.append(0, &[b"kept ", b"bytes"]).expect("room");
     file.sync().expect("healthy");
     sim.write_atomic("meta", b"one").expect("room");
@@ -65,7 +77,7 @@ fn a_removed_file_may_come_back_until_the_directory_is_synced() {
 #[test]
 fn unsynced_bytes_are_dropped_torn_and_reordered() {
     let sim = SimStorage::new(1);
-    let file = create_segment(&sim, "a.log", 4 << 20, 16384).expect("room");
+    let file = new_segment(&sim, "a.log", 4 << 20, 16384).expect("room");
     file.sync().expect("healthy");
     for value in 1..=3 {
         file.append(file.published(), &[&[value; 4096]]).expect("room");
@@ -89,7 +101,7 @@ fn unsynced_bytes_are_dropped_torn_and_reordered() {
 #[test]
 fn lengths_and_bytes_of_one_file_arrive_apart() {
     let sim = SimStorage::new(1);
-    let mut file = create_segment(&sim, "a.log", 1 << 16, 8192).expect("room");
+    let mut file = new_segment(&sim, "a.log", 1 << 16, 8192).expect("room");
     file.append(0, &[&[1; 8192]]).expect("room");
     file.sync().expect("healthy");
     truncate_segment(&mut file, 100).expect("unshared");
@@ -111,7 +123,7 @@ fn lengths_and_bytes_of_one_file_arrive_apart() {
 fn the_power_goes_in_the_operation_that_was_chosen() {
     let script = |sim: &SimStorage| {
         sim.create_dir_all("d")?;
-        let file = create_segment(sim, "d/a.log", 8192, 4096)?;
+        let file = new_segment(sim, "d/a.log", 8192, 4096)?;
         file.append(0, &[b"bytes"])?;
         file.sync()?;
         sim.write_atomic("d/b", b"bytes")
@@ -138,7 +150,7 @@ fn the_power_goes_in_the_operation_that_was_chosen() {
 #[test]
 fn after_a_failed_sync_the_next_one_lies() {
     let sim = SimStorage::new(1);
-    let file = create_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
+    let file = new_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
     file.append(0, &[&[1; 40_960]]).expect("room");
     sim.fail_sync(sim.syncs());
     assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(5));
@@ -156,7 +168,7 @@ fn a_page_whose_first_write_failed_is_only_reached_past_the_cache() {
     let (mut stuck, mut arrived) = (0, 0);
     for seed in 0..20 {
         let sim = SimStorage::new(seed);
-        let file = create_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
+        let file = new_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
         file.append(0, &[&[1; 4096]]).expect("room");
         sim.fail_sync(sim.syncs());
         file.sync().expect_err("told to");
@@ -180,7 +192,7 @@ fn a_page_whose_first_write_failed_is_only_reached_past_the_cache() {
 fn a_full_disk_refuses_and_recovers() {
     let sim = SimStorage::new(1);
     sim.set_capacity(3 * 4096);
-    let file = create_segment(&sim, "a.log", 1 << 20, 4096).expect("room");
+    let file = new_segment(&sim, "a.log", 1 << 20, 4096).expect("room");
     sim.write_atomic("b", b"a block").expect("room");
     assert_eq!(sim.free_bytes().expect("on"), 4096);
     let error = file.allocate(3 * 4096).unwrap_err();
@@ -195,7 +207,7 @@ fn a_killed_process_leaves_the_cache_and_its_lock_behind() {
     let sim = SimStorage::new(1);
     let lock = sim.lock("LOCK", "first").expect("free");
     assert!(matches!(sim.lock("LOCK", "second"), Err(LockError::Held { owner }) if owner == "first"));
-    let file = create_segment(&sim, "a.log", 4096, 4096).expect("room");
+    let file = new_segment(&sim, "a.log", 4096, 4096).expect("room");
     file.sync().expect("healthy");
     file.append(0, &[b"cached"]).expect("room");
     let next = sim.restart();
@@ -210,8 +222,8 @@ fn a_killed_process_leaves_the_cache_and_its_lock_behind() {
 fn ignored_syncs_do_nothing_and_say_so_to_nobody() {
     let sim = SimStorage::new(1);
     sim.ignore_syncs(|point| point.is_directory && point.changed_names.contains(&"a.log"));
-    create_segment(&sim, "a.log", 4096, 4096).expect("it lies");
-    create_segment(&sim, "b.log", 4096, 4096).expect("it lies");
+    new_segment(&sim, "a.log", 4096, 4096).expect("it lies");
+    new_segment(&sim, "b.log", 4096, 4096).expect("it lies");
     assert!(outcomes(&sim, |sim| sim.exists("a.log").expect("on")).contains(&false));
     assert!(outcomes(&sim.crash(1), |sim| sim.list_dir("").expect("on")).len() == 1);
 }
@@ -228,7 +240,7 @@ fn a_flipped_bit_is_there_after_a_reopen() {
 #[test]
 fn a_direct_read_sees_the_disk_beneath_the_cache() {
     let sim = SimStorage::new(1);
-    let file = create_segment(&sim, "a.log", 4096, 4096).expect("room");
+    let file = new_segment(&sim, "a.log", 4096, 4096).expect("room");
     file.append(0, &[&[0, 0, 0]]).expect("room");
     let direct = |sim: &SimStorage| {
         let file = sim.open_direct("a.log").expect("there");
@@ -247,7 +259,7 @@ fn a_direct_read_sees_the_disk_beneath_the_cache() {
 #[test]
 fn the_same_seed_gives_the_same_disk() {
     let sim = SimStorage::new(1);
-    let file = create_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
+    let file = new_segment(&sim, "a.log", 1 << 16, 1 << 16).expect("room");
     file.append(0, &[&[1; 50_000]]).expect("room");
     for seed in 0..20 {
         assert_eq!(sim.crash(seed).read("a.log").ok(), sim.crash(seed).read("a.log").ok());
