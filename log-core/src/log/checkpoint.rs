@@ -321,6 +321,7 @@ fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Checkpoint)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::sim::SimStorage;
     use crate::storage::{MmapStorage, WriteMode};
 
     fn at(durable_end: i64) -> Checkpoint {
@@ -367,6 +368,35 @@ mod tests {
         reopened.write(&at(6)).expect("room");
         random.write_at(0, &[0; SLOT_BYTES]).expect("room");
         assert_eq!(CheckpointFile::open(&storage, "checkpoint").expect("there").1, Some(at(6)));
+    }
+
+    /// What is left of a file with one checkpoint that is on disk, 5, and a newer one that may not be, 6, after
+    /// `then` and a power cut in its operation number `cut`.
+    fn after_a_cut(seed: u64, cut: u64, then: impl Fn(&CheckpointFile)) -> Option<Checkpoint> {
+        let sim = SimStorage::new(seed);
+        let file = CheckpointFile::create(&sim, "checkpoint", &at(4)).expect("room");
+        file.write(&at(5)).expect("healthy");
+        file.write_unsynced(&at(6)).expect("room");
+        sim.cut_at(sim.operations() + cut);
+        then(&file);
+        CheckpointFile::open(&sim.crash(seed), "checkpoint").expect("there").1
+    }
+
+    #[test]
+    fn the_only_one_on_disk_is_not_written_over() {
+        for seed in 0..400 {
+            // In the sync of 6, the store of 7, the sync of that, or after it.
+            let left = after_a_cut(seed, seed % 4, |file| drop(file.write(&at(7))));
+            assert!(left.is_some_and(|left| left.durable_end >= 5), "seed {seed}: {left:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_one_is_on_disk_once_it_has_been_synced() {
+        for seed in 0..100 {
+            let left = after_a_cut(seed, 9, |file| file.sync_newest().expect("healthy"));
+            assert_eq!(left, Some(at(6)), "seed {seed}");
+        }
     }
 
     #[test]

@@ -510,9 +510,8 @@ impl History {
         let mut offset = from;
         while offset < last_stable {
             let max_bytes = self.random.usize(1..4096);
-            let read = reader
-                .read(offset, max_bytes, Isolation::Committed, true)
-                .map_err(|error| format!("read at {offset}: {error}"))?;
+            let read = reader.read(offset, max_bytes, Isolation::Committed, true);
+            let read = self.done(read, |_| None)?;
             if read.next_offset <= offset || read.next_offset > last_stable {
                 let next = read.next_offset;
                 return Err(format!("from {offset} to {next}, {last_stable} is stable").into());
