@@ -14,7 +14,10 @@
 
 mod direct;
 #[allow(unsafe_code)]
+mod leftovers;
 mod mmap;
+#[allow(unsafe_code)]
+mod region;
 pub mod sim;
 mod turns;
 mod whole_sync;
@@ -26,7 +29,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use mmap::{CALL_BYTES_MIN, MmapStorage, WriteMode, maps};
+pub use mmap::{CALL_BYTES_MIN, MmapStorage, WriteMode};
+pub use region::maps;
 
 /// The largest file that [`Storage::read`] hands out, in bytes. The largest honest one is the
 /// offset index of a 2 GiB segment with an entry for every batch.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 
-use super::super::mmap::Region;
+use super::super::region::Region;
 use super::super::{DirectFile, RandomFile, ReadAt, SegmentFile};
 use super::disk::Disk;
 use super::node::NodeId;
