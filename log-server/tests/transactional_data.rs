@@ -3,10 +3,15 @@
 
 mod support;
 
+use std::future::Future;
+use std::task::{self, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use log_core::record::{BatchBuilder, Compression, DecompressLimits, batches};
+use log_core::log::{AppendError, SequenceError};
+use log_core::record::{
+    BatchBuilder, Compression, DecompressLimits, EndOfTransaction, Marker, ProducedBatch, batches,
+};
 use log_core::wire::fetch::{FetchPartition, FetchTopic};
 use log_core::wire::fetch_response::{AbortedTransaction, FetchPartitionResponse};
 use log_core::wire::messages::describe_producers_request::TopicRequest;
@@ -212,6 +217,63 @@ async fn the_first_protocol_wants_partitions_added_before_they_are_written_to() 
     );
     let answer = fetch_as(&rig, 12, &fetch_request(0, true)).await;
     assert_eq!(committed_values(&answer), ["a", "b"]);
+}
+
+/// The end of the transaction in partition 0, without the coordinator: as if it had come from it just now.
+fn end_at_once(rig: &Rig, producer: Producer) {
+    let partition = rig.broker.context().partitions.get("t", 0).unwrap();
+    let end = EndOfTransaction { marker: Marker::Abort, coordinator_epoch: 0 };
+    partition.append_marker(producer.id, producer.epoch, end, 1000).unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_that_its_transaction_ends_before_begins_no_other() {
+    let (rig, producer) = rig().await;
+    let partitions = &rig.broker.context().partitions;
+    let added = vec![TopicPartition { topic: "t".into(), partition: 0 }];
+    rig.broker.context().transactions.add_partitions(ID, producer, added, Protocol::V1).await.unwrap();
+    assert_eq!(produce(&rig, V1, batch(producer, 0, true, &["a"])).await, Ok(0));
+    let partition = partitions.get("t", 0).unwrap();
+    let late = ProducedBatch::internal(batch(producer, 1, true, &["late"])).unwrap();
+    let asked = partition.ask_about(producer.id, producer.epoch);
+    assert!(!asked.needs_coordinator(), "the transaction is open");
+    end_at_once(&rig, producer);
+    let refused = partition.append_asked(&late, Some(asked), 1000, true).unwrap_err();
+    let expected = SequenceError::TransactionEnded { offset: 1 };
+    assert!(matches!(refused, AppendError::Sequence { error, .. } if error == expected), "{refused}");
+    assert!(!partition.is_in_transaction(producer.id, producer.epoch));
+}
+
+#[tokio::test]
+async fn the_end_may_come_while_the_coordinator_is_asked_about_another_partition() {
+    let rig = start().await;
+    let wide = NewTopic { partitions: Some(2), ..NewTopic::named("t") };
+    rig.broker.context().topics.create(vec![wide]).await.remove(0).unwrap();
+    let transactions = &rig.broker.context().transactions;
+    let producer = transactions.init(ID.into(), 60_000, None).await.unwrap();
+    let both = [0, 1].map(|partition| TopicPartition { topic: "t".into(), partition });
+    transactions.add_partitions(ID, producer, both.to_vec(), Protocol::V1).await.unwrap();
+    assert_eq!(produce(&rig, V1, batch(producer, 0, true, &["a"])).await, Ok(0));
+    let wanted = |(index, sequence)| {
+        let records = Some(batch(producer, sequence, true, &["late"]));
+        ProducePartition { index, records }
+    };
+    let request = ProduceRequest {
+        transactional_id: Some(ID.into()),
+        acks: -1,
+        timeout_ms: 30_000,
+        topics: vec![ProduceTopic { topic: topic(V1), partitions: [(0, 1), (1, 0)].map(wanted).to_vec() }],
+    };
+    let body_of = request.encode(V1).unwrap();
+    let mut asking = Box::pin(dispatch(&rig, ApiKey::Produce, V1, body_of));
+    // The coordinator is a task of this thread, which cannot answer before this one waits.
+    assert!(asking.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending());
+    end_at_once(&rig, producer);
+    let answer = ProduceResponse::decode(body(asking.await, ApiKey::Produce, V1).await, V1).unwrap();
+    let codes: Vec<i16> = answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
+    assert_eq!(codes, [ErrorCode::InvalidTxnState.code(), 0]);
+    let partition = rig.broker.context().partitions.get("t", 0).unwrap();
+    assert!(!partition.is_in_transaction(producer.id, producer.epoch));
 }
 
 #[tokio::test]

@@ -161,13 +161,13 @@ impl PartitionLog {
         Ok(Appended { base_offset, last_offset, log_append_time_ms, log_start_offset, duplicate: false })
     }
 
-    /// As [`append`](PartitionLog::append), of a batch that begins its transaction in this partition as far as the
-    /// coordinator has said, who was asked when the log ended at `asked_at`.
+    /// As [`append`](PartitionLog::append), of a batch of a transaction that was open when the log ended at `asked_at`:
+    /// in this partition, or as far as the coordinator has said.
     ///
     /// # Errors
     /// Those of `append`, and [`SequenceError::TransactionEnded`](super::SequenceError::TransactionEnded): such a
     /// batch would begin a transaction that nobody ends (KIP-890).
-    pub fn append_first(
+    pub fn append_transactional(
         &mut self,
         batch: &ProducedBatch,
         leader_epoch: i32,
@@ -176,7 +176,7 @@ impl PartitionLog {
     ) -> Result<Appended, AppendError> {
         let producer_id = batch.producer_id();
         self.producers
-            .check_begin(producer_id, asked_at)
+            .check_open(producer_id, asked_at)
             .map_err(|error| AppendError::Sequence { producer_id, error })?;
         self.append(batch, leader_epoch, now_ms)
     }

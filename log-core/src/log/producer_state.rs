@@ -81,7 +81,7 @@ pub enum SequenceError {
         /// Where the transaction began.
         first_offset: i64,
     },
-    /// Kafka's INVALID_TXN_STATE: a batch of a transaction that has ended since the coordinator was asked about it.
+    /// Kafka's INVALID_TXN_STATE: a batch of a transaction that has ended since it was asked about.
     #[error("the transaction that the batch is part of has ended at offset {offset}")]
     TransactionEnded {
         /// Of the control batch that ended it.
@@ -237,12 +237,11 @@ impl ProducerStates {
         }
     }
 
-    /// Whether a batch may begin a transaction that the coordinator said, when the log ended at `asked_at`, that it
-    /// is part of.
+    /// Whether a batch may still be part of the transaction that was open when the log ended at `asked_at`.
     ///
     /// # Errors
-    /// If a transaction of the producer's has ended here since: the coordinator spoke of that one.
-    pub fn check_begin(&self, producer_id: i64, asked_at: i64) -> Result<(), SequenceError> {
+    /// If a transaction of the producer's has ended here since: it was that one, and the batch would begin another.
+    pub fn check_open(&self, producer_id: i64, asked_at: i64) -> Result<(), SequenceError> {
         match self.producers.get(&producer_id) {
             Some(producer) if producer.ended_at >= asked_at => {
                 Err(SequenceError::TransactionEnded { offset: producer.ended_at })

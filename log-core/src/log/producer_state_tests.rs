@@ -116,11 +116,11 @@ fn a_transaction_lasts_from_its_first_batch_to_its_end() {
 #[test]
 fn what_the_coordinator_said_of_a_transaction_is_no_word_on_the_next() {
     let mut states = ProducerStates::default();
-    assert_eq!(states.check_begin(7, 0), Ok(()));
+    assert_eq!(states.check_open(7, 0), Ok(()));
     states.update(7, 0, true, batch(0, 9, 0));
     states.end_transaction(7, 0, marker(Marker::Commit, 0), 10, 1010);
-    assert_eq!(states.check_begin(7, 10), Err(SequenceError::TransactionEnded { offset: 10 }));
-    assert_eq!(states.check_begin(7, 11), Ok(()), "asked after the end");
+    assert_eq!(states.check_open(7, 10), Err(SequenceError::TransactionEnded { offset: 10 }));
+    assert_eq!(states.check_open(7, 11), Ok(()), "asked after the end");
 }
 
 #[test]

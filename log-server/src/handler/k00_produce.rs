@@ -31,7 +31,7 @@ use log_core::wire::{ErrorCode, ProduceRequest, ProduceResponse, TopicRef};
 
 use super::transactional_produce::{self, Admitted};
 use super::{Context, Refusal, Reply, Request};
-use crate::partition::{Asked, Partition, Turn};
+use crate::partition::{Partition, Turn};
 use crate::quota::Direction;
 use crate::topic::name;
 
@@ -145,10 +145,10 @@ fn append_all(
                     Err(Refused::new(ErrorCode::UnsupportedCompressionType, why))
                 }
                 (Ok(_), None) => Err(unknown(&topic.topic)),
-                (Ok(admitted), Some(partition)) => admitted.of(partition).and_then(|asked| {
-                    let (answer, end) = append(context, partition, wanted, asked, &mut sync, now_ms)?;
-                    Ok((answer, partition, end))
-                }),
+                (Ok(admitted), Some(partition)) => {
+                    append(context, partition, wanted, admitted, &mut sync, now_ms)
+                        .map(|(answer, end)| (answer, partition, end))
+                }
             };
             answers.push(match appended {
                 Ok((answer, partition, end)) => {
@@ -193,7 +193,7 @@ fn append(
     context: &Context,
     partition: &Arc<Partition>,
     wanted: ProducePartition,
-    asked: Option<Asked>,
+    admitted: &Admitted,
     sync: &mut Sync<'_>,
     now_ms: i64,
 ) -> Result<(ProducePartitionResponse, i64), Refused> {
@@ -203,6 +203,8 @@ fn append(
     let config = partition.config();
     let batch = validate_produced(wanted.records.unwrap_or_default(), &validate_options(&config, now_ms))?;
     drop(config);
+    let transactional = batch.attributes().is_transactional();
+    let asked = transactional.then(|| admitted.of(partition)).transpose()?;
     let appended = match sync {
         Sync::Soon => partition.append_asked(&batch, asked, now_ms, false),
         Sync::Urgent => partition.append_asked(&batch, asked, now_ms, true),
@@ -265,7 +267,7 @@ async fn wait_durable(
 /// Why one batch is not appended, as the client is told.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
-    error: ErrorCode,
+    pub(super) error: ErrorCode,
     message: String,
     records: Vec<RecordError>,
 }

@@ -4,7 +4,8 @@
 //! - The first batch of a transaction in a partition. From Produce version 12 on the partition becomes part of the
 //!   transaction by that, which begins if need be; before, the client has to have added it (AddPartitionsToTxn), and one
 //!   that has not is TRANSACTION_ABORTABLE, or INVALID_TXN_STATE before version 11. While the transaction is open in the
-//!   partition, nobody is asked.
+//!   partition, the coordinator is not asked. In either case the append is refused if the transaction has ended since:
+//!   INVALID_TXN_STATE.
 //! - A transactional batch in a request that names no transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, as in
 //!   Kafka. One id has one producer: batches of two are INVALID_RECORD.
 //! - A fenced producer is INVALID_PRODUCER_EPOCH, which clients know from Produce, and another's transactional id
@@ -27,23 +28,27 @@ const ABORTABLE_SINCE: i16 = 11;
 /// The first version in which to write to a partition adds it to the transaction.
 const ADDS_PARTITIONS_SINCE: i16 = 12;
 
-/// What the coordinator has said about the partitions of a request.
+/// What is known of the partitions that a request has transactional batches for.
 #[derive(Debug, Default)]
 pub(super) struct Admitted {
-    /// For those that it was asked about: the moment of the question, or why they are refused.
+    /// The moment of the question, or why the coordinator refuses them.
     partitions: HashMap<TopicPartition, Result<Asked, Refused>>,
 }
 
 impl Admitted {
-    /// What an append to this partition has to come with.
+    /// What the append of a transactional batch to this partition has to come with.
     ///
     /// # Errors
-    /// If the coordinator refuses it.
-    pub(super) fn of(&self, partition: &Partition) -> Result<Option<Asked>, Refused> {
-        if self.partitions.is_empty() {
-            return Ok(None);
-        }
-        self.partitions.get(&name_of(partition)).cloned().transpose()
+    /// If the coordinator refuses it, or it has not been asked: the partition was not there yet.
+    pub(super) fn of(&self, partition: &Partition) -> Result<Asked, Refused> {
+        self.of_name(&name_of(partition))
+    }
+
+    fn of_name(&self, name: &TopicPartition) -> Result<Asked, Refused> {
+        self.partitions.get(name).cloned().unwrap_or_else(|| {
+            let why = "the partition was made while the coordinator was asked";
+            Err(Refused::new(ErrorCode::UnknownTopicOrPartition, why))
+        })
     }
 }
 
@@ -65,6 +70,7 @@ pub(super) async fn admit(
         })
     });
     let mut producer = None;
+    let mut known = HashMap::new();
     let mut asked = Vec::new();
     for (topic, index, stamp) in batches {
         if message.transactional_id.is_none() {
@@ -78,15 +84,18 @@ pub(super) async fn admit(
         let partitions = context.partitions.resolve(topic);
         let index = usize::try_from(index).ok();
         // What is not there is refused by the append.
-        if let Some(partition) = index.and_then(|index| partitions.as_ref()?.get(index))
-            && let Some(question) = partition.ask_about(stamp.id, stamp.epoch)
-        {
-            asked.push((name_of(partition), question));
+        if let Some(partition) = index.and_then(|index| partitions.as_ref()?.get(index)) {
+            let question = partition.ask_about(stamp.id, stamp.epoch);
+            if question.needs_coordinator() {
+                asked.push((name_of(partition), question));
+            } else {
+                known.insert(name_of(partition), Ok(question));
+            }
         }
     }
     let (Some(id), Some(producer)) = (&message.transactional_id, producer.filter(|_| !asked.is_empty()))
     else {
-        return Ok(Admitted::default());
+        return Ok(Admitted { partitions: known });
     };
     let names: Vec<TopicPartition> = asked.iter().map(|(name, _)| name.clone()).collect();
     let version = request.version();
@@ -98,11 +107,11 @@ pub(super) async fn admit(
         context.transactions.verify(id, producer, names).await
     };
     let answers = answers.map_err(|error| refused(version, &error))?;
-    let partitions = asked.into_iter().zip(answers).map(|((name, question), is_part)| {
+    known.extend(asked.into_iter().zip(answers).map(|((name, question), is_part)| {
         let answer = if is_part { Ok(question) } else { Err(not_part(version)) };
         (name, answer)
-    });
-    Ok(Admitted { partitions: partitions.collect() })
+    }));
+    Ok(Admitted { partitions: known })
 }
 
 fn stamp(batch: &RecordBatch<'_>) -> Producer {
@@ -136,4 +145,16 @@ fn refused(version: i16, error: &TransactionRefused) -> Refused {
         TransactionRefused::Unavailable(_) | TransactionRefused::NoProducerId => ErrorCode::NotEnoughReplicas,
     };
     Refused::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_was_not_there_when_the_coordinator_was_asked_is_refused() {
+        let name = TopicPartition { topic: "new".into(), partition: 0 };
+        let refused = Admitted::default().of_name(&name).unwrap_err();
+        assert_eq!(refused.error, ErrorCode::UnknownTopicOrPartition);
+    }
 }

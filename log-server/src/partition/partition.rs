@@ -37,11 +37,21 @@ pub struct Partition {
     pub(super) checkpoint_scheduled: AtomicBool,
 }
 
-/// The moment before the coordinator was asked about a transaction, which may end while it answers.
+/// The moment at which it was asked whether a transactional batch may be appended. Its transaction may end before it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Where the partition's log ended.
     log_end: i64,
+    /// Whether the producer's transaction was open in the partition.
+    open: bool,
+}
+
+impl Asked {
+    /// Whether the coordinator of transactions has to be asked as well: it has not while the producer's transaction is
+    /// open in the partition.
+    pub fn needs_coordinator(&self) -> bool {
+        !self.open
+    }
 }
 
 /// Why an append will never be acknowledged as durable.
@@ -151,8 +161,8 @@ impl Partition {
         self.append_asked(batch, None, now_ms, urgent)
     }
 
-    /// As [`append`](Partition::append), of a batch about which the coordinator of transactions has been asked, if it
-    /// had to be: `asked` as from [`ask_about`](Partition::ask_about).
+    /// As [`append`](Partition::append), of a batch that is transactional if `asked`, as from
+    /// [`ask_about`](Partition::ask_about), is there.
     ///
     /// # Errors
     /// The engine's; the log is as it was before.
@@ -192,19 +202,18 @@ impl Partition {
         let mut log = self.log.lock();
         match asked {
             None => log.append(batch, LEADER_EPOCH, now_ms),
-            Some(Asked { log_end }) => log.append_first(batch, LEADER_EPOCH, now_ms, log_end),
+            Some(Asked { log_end, .. }) => log.append_transactional(batch, LEADER_EPOCH, now_ms, log_end),
         }
     }
 
-    /// Whether the coordinator of transactions has to be asked before a transactional batch of this producer is
-    /// appended; it has not while the producer's transaction is open here. What it says holds for an append with what
-    /// this returns.
-    pub fn ask_about(&self, producer_id: i64, producer_epoch: i16) -> Option<Asked> {
+    /// What a transactional batch of this producer's is to be appended with: the end of its transaction may come
+    /// before the append, whether or not the coordinator has to be asked.
+    pub fn ask_about(&self, producer_id: i64, producer_epoch: i16) -> Asked {
         let log = self.log.lock();
         let open = log.producer(producer_id).is_some_and(|producer| {
             producer.epoch() == producer_epoch && producer.transaction_start().is_some()
         });
-        (!open).then(|| Asked { log_end: log.watermarks().log_end() })
+        Asked { log_end: log.watermarks().log_end(), open }
     }
 
     /// Whether the producer has a transaction open here, in this epoch or a later one.
