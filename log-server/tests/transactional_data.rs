@@ -277,6 +277,24 @@ async fn the_end_may_come_while_the_coordinator_is_asked_about_another_partition
 }
 
 #[tokio::test]
+async fn the_second_protocol_waits_for_the_markers_of_the_transaction_before() {
+    let (rig, producer) = rig().await;
+    assert_eq!(produce(&rig, V2, batch(producer, 0, true, &["a"])).await, Ok(0));
+    let transactions = &rig.broker.context().transactions;
+    let next = Producer { epoch: producer.epoch + 1, ..producer };
+    // The second one asks behind the first, whose end is decided then and has no marker yet.
+    let (ended, mut answer) = tokio::join!(
+        transactions.end(ID.into(), producer, Outcome::Commit, Protocol::V2),
+        produce(&rig, V2, batch(next, 0, true, &["b"]))
+    );
+    assert_eq!(ended, Ok(next));
+    while answer == Err(ErrorCode::ConcurrentTransactions) {
+        answer = produce(&rig, V2, batch(next, 0, true, &["b"])).await;
+    }
+    assert_eq!(answer, Ok(2), "behind the marker");
+}
+
+#[tokio::test]
 async fn what_is_no_part_of_a_transaction_is_refused_as_in_kafka() {
     let (rig, producer) = rig().await;
     let of = |producer| batch(producer, 0, true, &["x"]);

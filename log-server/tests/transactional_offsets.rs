@@ -286,6 +286,20 @@ async fn offsets_count_when_their_transaction_is_committed_in_every_version() {
 }
 
 #[tokio::test]
+async fn a_commit_that_adds_itself_waits_for_the_markers_of_the_transaction_before() {
+    let rig = start().await;
+    let id = create(&rig).await;
+    let producer = init(&rig).await;
+    commit_once_it_may(&rig, 5, producer, 10).await;
+    let next = Producer { epoch: producer.epoch + 1, ..producer };
+    // The second one asks behind the first, whose end is decided then and has no marker yet.
+    let (ended, ()) = tokio::join!(end_as(&rig, 5, producer, true), commit_once_it_may(&rig, 5, next, 20));
+    assert_eq!(ended, next);
+    end_as(&rig, 5, next, true).await;
+    assert_eq!(settled(&rig, id).await, 20);
+}
+
+#[tokio::test]
 async fn offsets_outside_of_the_transaction_are_refused_unless_the_commit_adds_them() {
     let rig = start().await;
     let id = create(&rig).await;

@@ -145,6 +145,11 @@ impl ProducerState {
         self.transaction
     }
 
+    /// Offset of the control batch that ended its last transaction here, `None` if none has.
+    pub fn ended_at(&self) -> Option<i64> {
+        (self.ended_at >= 0).then_some(self.ended_at)
+    }
+
     /// A producer of which nothing is known but its epoch.
     pub(super) fn new(epoch: i16) -> ProducerState {
         ProducerState {

@@ -23,8 +23,10 @@ use log_core::wire::{ErrorCode, StrBytes, message};
 use super::group_errors::code_of;
 use super::group_requests::{own, own_option};
 use super::{Context, Request};
-use crate::coordinator::group::{Command, CommitPendingOffsets, MemberIdentity, OffsetToCommit, Reply};
-use crate::coordinator::transaction::{Producer, Protocol};
+use crate::coordinator::group::{
+    Command, CommitPendingOffsets, GroupError, MemberIdentity, OffsetToCommit, Reply,
+};
+use crate::coordinator::transaction::{Producer, Protocol, TopicPartition};
 
 /// The first version whose commit adds the group's offsets to the transaction.
 const IMPLICIT_FROM: i16 = 5;
@@ -72,6 +74,10 @@ pub fn handle(
 }
 
 /// Makes sure that the transaction is open, and hands the offsets to the group. The outcome of each, as a code.
+///
+/// If a transaction of the producer's has ended in between, that may have been the one before, whose end the coordinator
+/// has waited for. So a commit that adds its partition is tried once more: then the next end is the transaction's own,
+/// and what comes after it is late.
 async fn commit_pending(
     context: &Context,
     version: i16,
@@ -83,28 +89,43 @@ async fn commit_pending(
         return Err(ErrorCode::InvalidGroupId);
     }
     let partition = context.groups.offsets_partition(&group_id).await?;
-    let producer_id = commit.producer_id;
-    // Before the transaction is looked at: if it ends between the look and the commit, the group notices.
-    commit.completions = context.groups.query(&group_id, move |it| it.completions(producer_id)).await?;
-    let producer = Producer { id: producer_id, epoch: commit.producer_epoch };
-    let transactions = &context.transactions;
+    let producer = Producer { id: commit.producer_id, epoch: commit.producer_epoch };
+    let mut tries_left = if version >= IMPLICIT_FROM { 2 } else { 1 };
+    loop {
+        // Before the transaction is looked at: if it ends between the look and the commit, the group notices.
+        commit.completions = context.groups.query(&group_id, move |it| it.completions(producer.id)).await?;
+        check_transaction(context, version, transactional_id, producer, partition.clone()).await?;
+        tries_left -= 1;
+        match context.groups.submit(&group_id, Command::CommitPendingOffsets(commit.clone())).await? {
+            Reply::CommitPendingOffsets(Ok(outcomes)) => {
+                return Ok(outcomes.into_iter().map(code_of).collect());
+            }
+            Reply::CommitPendingOffsets(Err(GroupError::TransactionEnded)) if tries_left > 0 => {}
+            Reply::CommitPendingOffsets(Err(error)) => return Err(told(version, error.into())),
+            _ => return Err(ErrorCode::UnknownServerError),
+        }
+    }
+}
+
+/// Makes sure that the transaction is open and has `partition` in it.
+async fn check_transaction(
+    context: &Context,
+    version: i16,
+    transactional_id: &str,
+    producer: Producer,
+    partition: TopicPartition,
+) -> Result<(), ErrorCode> {
+    let (transactions, partitions) = (&context.transactions, vec![partition]);
     let checked = if version >= IMPLICIT_FROM {
-        let protocol = Protocol::V2;
-        transactions.add_partitions(transactional_id, producer, vec![partition], protocol).await
+        transactions.add_partitions(transactional_id, producer, partitions, Protocol::V2).await
     } else {
-        let found = transactions.verify(transactional_id, producer, vec![partition]).await;
-        match found {
+        match transactions.verify(transactional_id, producer, partitions).await {
             Ok(found) if found == [true] => Ok(()),
             Ok(_) => return Err(not_in_transaction(version)),
             Err(error) => Err(error),
         }
     };
-    checked.map_err(|error| told(version, error.into()))?;
-    match context.groups.submit(&group_id, Command::CommitPendingOffsets(commit)).await? {
-        Reply::CommitPendingOffsets(Ok(outcomes)) => Ok(outcomes.into_iter().map(code_of).collect()),
-        Reply::CommitPendingOffsets(Err(error)) => Err(told(version, error.into())),
-        _ => Err(ErrorCode::UnknownServerError),
-    }
+    checked.map_err(|error| told(version, error.into()))
 }
 
 fn not_in_transaction(version: i16) -> ErrorCode {

@@ -4,8 +4,10 @@
 //! - The first batch of a transaction in a partition. From Produce version 12 on the partition becomes part of the
 //!   transaction by that, which begins if need be; before, the client has to have added it (AddPartitionsToTxn), and one
 //!   that has not is TRANSACTION_ABORTABLE, or INVALID_TXN_STATE before version 11. While the transaction is open in the
-//!   partition, the coordinator is not asked. In either case the append is refused if the transaction has ended since:
-//!   INVALID_TXN_STATE.
+//!   partition, the coordinator is not asked.
+//! - In either case that holds until a transaction of the producer's ends in the partition: a batch that comes after that
+//!   is late, and INVALID_TXN_STATE. A transaction that ended while the coordinator was adding the partition may be the
+//!   one before, whose end it has waited for; so it is asked once more, and then the next end is the transaction's own.
 //! - A transactional batch in a request that names no transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, as in
 //!   Kafka. One id has one producer: batches of two are INVALID_RECORD.
 //! - A fenced producer is INVALID_PRODUCER_EPOCH, which clients know from Produce, and another's transactional id
@@ -13,6 +15,7 @@
 //!   version 12 know as NOT_ENOUGH_REPLICAS only, as they do everything else that passes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use log_core::record::RecordBatch;
 use log_core::wire::{ErrorCode, ProduceRequest};
@@ -87,7 +90,7 @@ pub(super) async fn admit(
         if let Some(partition) = index.and_then(|index| partitions.as_ref()?.get(index)) {
             let question = partition.ask_about(stamp.id, stamp.epoch);
             if question.needs_coordinator() {
-                asked.push((name_of(partition), question));
+                asked.push((partition.clone(), question));
             } else {
                 known.insert(name_of(partition), Ok(question));
             }
@@ -97,25 +100,48 @@ pub(super) async fn admit(
     else {
         return Ok(Admitted { partitions: known });
     };
-    let names: Vec<TopicPartition> = asked.iter().map(|(name, _)| name.clone()).collect();
     let version = request.version();
     let answers = if version >= ADDS_PARTITIONS_SINCE {
-        let count = names.len();
-        let added = context.transactions.add_partitions(id, producer, names, Protocol::V2).await;
-        added.map(|()| vec![true; count])
+        let count = asked.len();
+        add(context, id, producer, &mut asked).await.map(|()| vec![true; count])
     } else {
-        context.transactions.verify(id, producer, names).await
+        context.transactions.verify(id, producer, names_of(&asked)).await
     };
     let answers = answers.map_err(|error| refused(version, &error))?;
-    known.extend(asked.into_iter().zip(answers).map(|((name, question), is_part)| {
+    known.extend(asked.into_iter().zip(answers).map(|((partition, question), is_part)| {
         let answer = if is_part { Ok(question) } else { Err(not_part(version)) };
-        (name, answer)
+        (name_of(&partition), answer)
     }));
     Ok(Admitted { partitions: known })
 }
 
+/// Adds the partitions to the transaction. `asked` has the question that was answered.
+async fn add(
+    context: &Context,
+    id: &str,
+    producer: Producer,
+    asked: &mut [(Arc<Partition>, Asked)],
+) -> Result<(), TransactionRefused> {
+    let names = names_of(asked);
+    let transactions = &context.transactions;
+    transactions.add_partitions(id, producer, names.clone(), Protocol::V2).await?;
+    let has_ended =
+        |(partition, question): &(Arc<Partition>, Asked)| partition.has_ended_since(producer.id, *question);
+    if asked.iter().any(has_ended) {
+        for (partition, question) in asked {
+            *question = partition.ask_about(producer.id, producer.epoch);
+        }
+        transactions.add_partitions(id, producer, names, Protocol::V2).await?;
+    }
+    Ok(())
+}
+
 fn stamp(batch: &RecordBatch<'_>) -> Producer {
     Producer { id: batch.producer_id(), epoch: batch.producer_epoch() }
+}
+
+fn names_of(asked: &[(Arc<Partition>, Asked)]) -> Vec<TopicPartition> {
+    asked.iter().map(|(partition, _)| name_of(partition)).collect()
 }
 
 fn name_of(partition: &Partition) -> TopicPartition {

@@ -216,6 +216,15 @@ impl Partition {
         Asked { log_end: log.watermarks().log_end(), open }
     }
 
+    /// Whether a transaction of the producer's has ended here since that moment, so that an append with `asked` is
+    /// refused.
+    pub fn has_ended_since(&self, producer_id: i64, asked: Asked) -> bool {
+        self.log
+            .lock()
+            .producer(producer_id)
+            .is_some_and(|producer| producer.ended_at() >= Some(asked.log_end))
+    }
+
     /// Whether the producer has a transaction open here, in this epoch or a later one.
     pub fn is_in_transaction(&self, producer_id: i64, producer_epoch: i16) -> bool {
         self.log.lock().producer(producer_id).is_some_and(|producer| {
