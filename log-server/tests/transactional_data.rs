@@ -24,7 +24,7 @@ use log_core::wire::produce::{ProducePartition, ProducePartitionResponse, Produc
 use log_core::wire::{
     ApiKey, ErrorCode, FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, TopicRef, message,
 };
-use log_server::coordinator::transaction::{Outcome, Producer, Protocol, TopicPartition};
+use log_server::coordinator::transaction::{Outcome, Producer, Protocol, State, TopicPartition};
 use log_server::topic::NewTopic;
 use support::{Rig, ask, body, call, dispatch, start};
 
@@ -99,6 +99,19 @@ async fn mark(
     }
     let response = call(rig, version, message!(WriteTxnMarkersRequest { markers: vec![marker] })).await;
     ErrorCode::from_code(response.markers[0].topics[0].partitions[0].error_code).unwrap()
+}
+
+/// Where the transactional id stands.
+async fn state(rig: &Rig) -> State {
+    let described = rig.broker.context().transactions.query(ID, |machine| machine.describe(ID)).await;
+    described.unwrap().unwrap().state
+}
+
+/// Waits until the markers of the last transaction are written.
+async fn complete(rig: &Rig) {
+    while state(rig).await != State::Complete(Outcome::Commit) {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn fetch_request(offset: i64, committed: bool) -> FetchRequest {
@@ -333,6 +346,22 @@ async fn ends_are_fenced_by_epochs_and_shown_by_describe_producers() {
     assert_eq!(mark(&rig, 1, producer, true, 5).await, ErrorCode::InvalidProducerEpoch);
     let answer = fetch_as(&rig, 12, &fetch_request(0, true)).await;
     assert_eq!(committed_values(&answer), ["a"]);
+}
+
+#[tokio::test]
+async fn an_operators_coordinator_epoch_does_not_fence_the_broker() {
+    let (rig, producer) = rig().await;
+    let transactions = &rig.broker.context().transactions;
+    assert_eq!(produce(&rig, V2, batch(producer, 0, true, &["a"])).await, Ok(0));
+    let next = Producer { epoch: producer.epoch + 1, ..producer };
+    assert_eq!(mark(&rig, 2, next, true, 7).await, ErrorCode::None);
+    transactions.end(ID.into(), producer, Outcome::Commit, Protocol::V2).await.unwrap();
+    complete(&rig).await;
+    assert_eq!(produce(&rig, V2, batch(next, 0, true, &["b"])).await, Ok(3));
+    transactions.end(ID.into(), next, Outcome::Commit, Protocol::V2).await.unwrap();
+    complete(&rig).await;
+    let answer = fetch_as(&rig, 12, &fetch_request(0, true)).await;
+    assert_eq!((committed_values(&answer), answer.last_stable_offset), (vec!["a".into(), "b".into()], 5));
 }
 
 #[tokio::test]

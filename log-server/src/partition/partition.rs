@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
-use log_core::log::{AppendError, Appended, LogConfig, LogReader, PartitionLog};
-use log_core::record::{EndOfTransaction, ProducedBatch};
+use log_core::log::{AppendError, Appended, LogConfig, LogReader, PartitionLog, ProducerState};
+use log_core::record::{EndOfTransaction, Marker, ProducedBatch};
 use log_core::wire::Uuid;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -246,6 +246,28 @@ impl Partition {
     ) -> Result<Appended, AppendError> {
         let appended =
             self.log.lock().append_marker(producer_id, producer_epoch, end, LEADER_EPOCH, now_ms)?;
+        self.flusher.dirty(self, true);
+        Ok(appended)
+    }
+
+    /// As [`append_marker`](Partition::append_marker), by this broker's own coordinator. There is no newer one that could
+    /// fence it: an epoch above its own is what an operator has ended a transaction with, and it goes on in that one.
+    ///
+    /// # Errors
+    /// The engine's; the log is as it was before.
+    pub fn append_own_marker(
+        self: &Arc<Self>,
+        producer_id: i64,
+        producer_epoch: i16,
+        marker: Marker,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let mut log = self.log.lock();
+        let seen = log.producer(producer_id).and_then(ProducerState::coordinator_epoch);
+        let coordinator_epoch = seen.map_or(LEADER_EPOCH, |seen| seen.max(LEADER_EPOCH));
+        let end = EndOfTransaction { marker, coordinator_epoch };
+        let appended = log.append_marker(producer_id, producer_epoch, end, LEADER_EPOCH, now_ms)?;
+        drop(log);
         self.flusher.dirty(self, true);
         Ok(appended)
     }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use log_core::log::AppendError;
-use log_core::record::{EndOfTransaction, Marker};
+use log_core::log::{AppendError, SequenceError};
+use log_core::record::Marker;
 
 use super::markers::{MarkerTarget, NotMarked};
 use super::router::{GroupRouter, NotCompleted};
 use super::shard::Unavailable;
 use crate::coordinator::transaction::{Outcome, Producer, TopicPartition};
-use crate::partition::{LEADER_EPOCH, NotDurable, Registry};
+use crate::partition::{NotDurable, Registry};
 use crate::topic::name::CONSUMER_OFFSETS;
 
 /// The partitions of this broker: records in most of them, offsets of groups in those of the internal topic.
@@ -42,12 +42,10 @@ impl MarkerTarget for PartitionMarkers {
             Outcome::Commit => Marker::Commit,
             Outcome::Abort => Marker::Abort,
         };
-        let end = EndOfTransaction { marker, coordinator_epoch: LEADER_EPOCH };
-        let now_ms = now_ms();
-        let appended = match partition.append_marker(producer.id, producer.epoch, end, now_ms) {
+        let appended = match partition.append_own_marker(producer.id, producer.epoch, marker, now_ms()) {
             Ok(appended) => appended,
             Err(AppendError::Closed) => return Ok(()),
-            Err(error @ AppendError::Sequence { .. }) => {
+            Err(error @ AppendError::Sequence { error: SequenceError::InvalidEpoch { .. }, .. }) => {
                 // What an older epoch had open there was ended when the newer one came.
                 tracing::warn!(?to, ?producer, %error, "a marker came too late");
                 return Ok(());
