@@ -26,6 +26,7 @@ use log_core::wire::{
 };
 use log_server::coordinator::transaction::{Outcome, Producer, Protocol, State, TopicPartition};
 use log_server::topic::NewTopic;
+use log_server::topic::name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use support::{Rig, ask, body, call, dispatch, start};
 
 /// A version of Produce whose clients speak the first protocol of transactions, and the first of the second.
@@ -362,6 +363,45 @@ async fn an_operators_coordinator_epoch_does_not_fence_the_broker() {
     complete(&rig).await;
     let answer = fetch_as(&rig, 12, &fetch_request(0, true)).await;
     assert_eq!((committed_values(&answer), answer.last_stable_offset), (vec!["a".into(), "b".into()], 5));
+}
+
+#[tokio::test]
+async fn nobody_and_no_epoch_end_no_transaction() {
+    let (rig, producer) = rig().await;
+    for nobody in [Producer { id: -1, ..producer }, Producer { epoch: -1, ..producer }] {
+        for topic in ["t", CONSUMER_OFFSETS] {
+            let topics =
+                vec![message!(WritableTxnMarkerTopic { name: topic.into(), partition_indexes: vec![0] })];
+            let marker = message!(WritableTxnMarker {
+                producer_id: nobody.id,
+                producer_epoch: nobody.epoch,
+                transaction_result: true,
+                topics,
+            });
+            let response = call(&rig, 1, message!(WriteTxnMarkersRequest { markers: vec![marker] })).await;
+            let error = response.markers[0].topics[0].partitions[0].error_code;
+            assert_eq!(error, ErrorCode::InvalidProducerEpoch.code(), "{nobody:?} in {topic}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_added_to_a_transaction_that_cannot_be_written() {
+    let (rig, producer) = rig().await;
+    let (internal, index) = (rig.broker.context().catalog.get(TRANSACTION_STATE).unwrap().name.clone(), 0);
+    let request = ProduceRequest {
+        transactional_id: Some(ID.into()),
+        acks: -1,
+        timeout_ms: 30_000,
+        topics: vec![ProduceTopic {
+            topic: TopicRef::Name((&*internal).into()),
+            partitions: vec![ProducePartition { index, records: Some(batch(producer, 0, true, &["x"])) }],
+        }],
+    };
+    let reply = dispatch(&rig, ApiKey::Produce, V2, request.encode(V2).unwrap()).await;
+    let answer = ProduceResponse::decode(body(reply, ApiKey::Produce, V2).await, V2).unwrap();
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::InvalidTopic.code());
+    assert_eq!(state(&rig).await, State::Empty, "no transaction has begun");
 }
 
 #[tokio::test]

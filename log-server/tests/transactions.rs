@@ -223,6 +223,11 @@ async fn all_partitions_are_added_or_none() {
         ];
         assert_eq!(add_as(&rig, version, producer, wanted).await, expected, "{version}");
     }
+    for version in [4, 5] {
+        let wanted: &[(&str, &[i32])] = &[("orders", &[0]), ("__transaction_state", &[0])];
+        let expected = [ErrorCode::OperationNotAttempted, ErrorCode::TopicAuthorizationFailed];
+        assert_eq!(ask_as(&rig, version, producer, false, wanted).await, expected, "{version}");
+    }
     assert_eq!(&*describe(&rig, ID).await.transaction_state, "Empty");
 }
 

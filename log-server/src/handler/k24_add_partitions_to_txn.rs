@@ -4,7 +4,7 @@
 //!   only verify: a partition that is not in the open transaction is then TRANSACTION_ABORTABLE. Here the leader and the
 //!   coordinator are one process, and nobody has to ask.
 //! - All partitions of a transaction are added or none: if one does not exist (UNKNOWN_TOPIC_OR_PARTITION) or is the
-//!   broker's own (TOPIC_AUTHORIZATION_FAILED up to v3), the others are OPERATION_NOT_ATTEMPTED.
+//!   broker's own and not only verified (TOPIC_AUTHORIZATION_FAILED), the others are OPERATION_NOT_ATTEMPTED.
 //! - CONCURRENT_TRANSACTIONS while the last transaction is being ended: clients ask again.
 //! - A fenced producer is PRODUCER_FENCED, up to v1 INVALID_PRODUCER_EPOCH (KIP-588); one that has not the
 //!   transactional id, INVALID_PRODUCER_ID_MAPPING.
@@ -75,7 +75,7 @@ async fn add(context: &Context, request: &Request, asked: Asked) -> Vec<AddParti
             topic.partitions.iter().map(move |&partition| TopicPartition { topic: name.clone(), partition })
         })
         .collect();
-    let outcomes = match unusable(context, request, &partitions) {
+    let outcomes = match unusable(context, request, &asked, &partitions) {
         Some(outcomes) => outcomes,
         None => outcomes(context, request, &asked, partitions).await,
     };
@@ -92,9 +92,15 @@ async fn add(context: &Context, request: &Request, asked: Asked) -> Vec<AddParti
 }
 
 /// What each partition is answered if not all of them can be written to.
-fn unusable(context: &Context, request: &Request, partitions: &[TopicPartition]) -> Option<Vec<ErrorCode>> {
+fn unusable(
+    context: &Context,
+    request: &Request,
+    asked: &Asked,
+    partitions: &[TopicPartition],
+) -> Option<Vec<ErrorCode>> {
     let unusable = |it: &TopicPartition| {
-        if request.version() < BATCHED_SINCE && name::is_internal(&it.topic) {
+        // That of a group's offsets comes by AddOffsetsToTxn, or with the offsets.
+        if !asked.verify_only && name::is_internal(&it.topic) {
             return Some(ErrorCode::TopicAuthorizationFailed);
         }
         let is_there = context.partitions.get(&it.topic, it.partition).is_some();

@@ -5,7 +5,7 @@
 //! - In a partition with records a control batch is appended, in one of `__consumer_offsets` pending offsets are
 //!   committed or dropped; answered once that is durable. To end what has ended is no error.
 //! - A producer epoch older than the partition's is INVALID_PRODUCER_EPOCH, a coordinator epoch older than that of the
-//!   last end TRANSACTION_COORDINATOR_FENCED, a partition that does not exist UNKNOWN_TOPIC_OR_PARTITION.
+//!   last end TRANSACTION_COORDINATOR_FENCED (one above this broker's fences no end of its own), a partition that does not exist UNKNOWN_TOPIC_OR_PARTITION.
 //! - `transaction_version` (version 2, KIP-1228): from 2 on the producer's epoch has risen with the end of the
 //!   transaction, so one that is not above the epoch of the transaction that is open is INVALID_PRODUCER_EPOCH.
 
@@ -69,6 +69,9 @@ async fn end(
     partition: i32,
 ) -> Result<(), ErrorCode> {
     let (producer_id, epoch) = (marker.producer_id, marker.producer_epoch);
+    if producer_id < 0 || epoch < 0 {
+        return Err(ErrorCode::InvalidProducerEpoch);
+    }
     if topic == CONSUMER_OFFSETS {
         let outcome = if marker.transaction_result { Outcome::Commit } else { Outcome::Abort };
         let done = context.groups.complete_transaction(partition, producer_id, epoch, outcome).await;
@@ -82,9 +85,6 @@ async fn end(
         marker: if marker.transaction_result { Marker::Commit } else { Marker::Abort },
         coordinator_epoch: marker.coordinator_epoch,
     };
-    if producer_id < 0 || epoch < 0 {
-        return Err(ErrorCode::InvalidProducerEpoch);
-    }
     if marker.transaction_version >= EPOCH_BUMPED_SINCE && partition.is_in_transaction(producer_id, epoch) {
         return Err(ErrorCode::InvalidProducerEpoch);
     }

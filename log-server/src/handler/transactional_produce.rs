@@ -25,6 +25,7 @@ use super::{Context, Request};
 use crate::coordinator::transaction::{Producer, Protocol, TopicPartition, TransactionError};
 use crate::partition::{Asked, Partition};
 use crate::runtime::TransactionRefused;
+use crate::topic::name;
 
 /// The first version whose clients know TRANSACTION_ABORTABLE.
 const ABORTABLE_SINCE: i16 = 11;
@@ -86,10 +87,10 @@ pub(super) async fn admit(
         }
         let partitions = context.partitions.resolve(topic);
         let index = usize::try_from(index).ok();
-        // What is not there is refused by the append.
+        // What is not there, or is the broker's own, is refused by the append.
         if let Some(partition) = index.and_then(|index| partitions.as_ref()?.get(index)) {
             let question = partition.ask_about(stamp.id, stamp.epoch);
-            if question.needs_coordinator() {
+            if question.needs_coordinator() && !name::is_internal(partition.topic()) {
                 asked.push((partition.clone(), question));
             } else {
                 known.insert(name_of(partition), Ok(question));
