@@ -8,7 +8,7 @@ use super::super::{
     AppendError, CleanupPolicy, CompactionError, Isolation, LogConfig, PartitionLog, ReadError, inspect,
 };
 use crate::record::{
-    BatchBuilder, Compression, EndOfTransaction, Marker, ProducedBatch, RecordBatch, batches,
+    BatchBuilder, Compression, EndOfTransaction, Marker, OVERHEAD, ProducedBatch, RecordBatch, batches,
 };
 
 const BUDGET_BYTES: usize = 1 << 20;
@@ -194,6 +194,35 @@ fn aborted_transactions_go_and_what_is_not_decided_stays() {
     drop(log);
     let (log, _) = disk.open(&config());
     assert_eq!(told(&log), (next_offset, vec![]));
+}
+
+#[test]
+fn an_end_that_is_damaged_leaves_its_transaction_undecided() {
+    let disk = Disk::new();
+    let (mut log, _) = disk.open(&config());
+    let transactional = |id, sequence| {
+        let builder = BatchBuilder::default().producer(id, 0, sequence).transactional(true);
+        with(builder, 1, "a", Some(&[1; VALUE_BYTES]))
+    };
+    append(&mut log, transactional(1, 0), 1);
+    // Stays open, so that the pass does not come as far as the damage.
+    append(&mut log, transactional(2, 0), 1);
+    for (sequence, marker) in [(1, Marker::Commit), (2, Marker::Abort)] {
+        let end = EndOfTransaction { marker, coordinator_epoch: 0 };
+        log.append_marker(1, 0, end, 0, 1).expect("room");
+        append(&mut log, transactional(1, sequence), 1);
+    }
+    seal(&mut log, 2);
+    log.close().expect("healthy");
+    let path = disk.path("00000000000000000002.log");
+    let mut bytes = std::fs::read(&path).expect("the commit begins a segment");
+    bytes[OVERHEAD] ^= 1;
+    std::fs::write(&path, &bytes).expect("room");
+    let (mut log, _) = disk.open(&config());
+    let _ = log.compact(10, BUDGET_BYTES).expect("the damage lies past it");
+    let read = log.reader().read(0, 1, Isolation::Uncommitted, true).expect("readable");
+    let first = RecordBatch::parse(&read.records).expect("sound");
+    assert_eq!((first.base_offset(), first.record_count()), (0, 1), "it was committed");
 }
 
 #[test]

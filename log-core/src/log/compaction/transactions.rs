@@ -21,14 +21,14 @@ pub(super) struct Transactions {
 }
 
 impl Transactions {
-    /// Reads the control batches from the segment at `first` on, up to `end`. What cannot be read ends it:
-    /// the transactions past it are not known then.
+    /// Reads the control batches from the segment at `first` on, up to `end`. What cannot be read ends it: it may
+    /// have ended a transaction, which the next end of its producer's would then be taken for the end of.
     ///
     /// # Errors
     /// Of the device.
     pub(super) fn read(segments: &Segments, first: usize, end: LogPosition) -> io::Result<Transactions> {
         let mut transactions = Transactions::default();
-        for (index, segment) in segments.as_slice().iter().enumerate().skip(first) {
+        'log: for (index, segment) in segments.as_slice().iter().enumerate().skip(first) {
             if segment.base_offset() > end.segment {
                 break;
             }
@@ -36,12 +36,22 @@ impl Transactions {
             let file = &*segment.loaded().file;
             let base = segment.base_offset();
             let mut scanner = BatchScanner::new(file, Depth::Whole, 0, segment_end, base);
-            while let Step::Batch { batch, .. } = scanner.step()? {
-                if batch.attributes().is_control()
-                    && let Ok(Some(end)) = EndOfTransaction::of(&batch)
-                {
-                    let ends = transactions.ends.entry(batch.producer_id()).or_default();
-                    ends.push((batch.base_offset(), end.marker));
+            loop {
+                let batch = match scanner.step()? {
+                    Step::Batch { batch, .. } => batch,
+                    Step::End => break,
+                    Step::Bad { .. } => break 'log,
+                };
+                if !batch.attributes().is_control() {
+                    continue;
+                }
+                match EndOfTransaction::of(&batch) {
+                    Ok(Some(end)) => {
+                        let ends = transactions.ends.entry(batch.producer_id()).or_default();
+                        ends.push((batch.base_offset(), end.marker));
+                    }
+                    Ok(None) => {}
+                    Err(_) => break 'log,
                 }
             }
         }
