@@ -210,7 +210,7 @@ fn damaged(path: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{path} is damaged; the next start makes it anew"))
 }
 
-/// What the file at `path` holds; `None` if it is missing or damaged.
+/// What the file at `path` holds; `None` if it is missing, damaged or larger than any that is read.
 ///
 /// # Errors
 /// Of the device.
@@ -221,7 +221,9 @@ pub(crate) fn load(
 ) -> io::Result<Option<Vec<AbortedTransaction>>> {
     match storage.read(path) {
         Ok(bytes) => Ok(decode(&bytes, base_offset)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -99,9 +99,12 @@ impl Replayed {
         }
         if attributes.is_control() {
             let end = end_of_transaction(&*segment.loaded().file, position)?;
-            return Ok(end.and_then(|end| {
-                self.producers.end_transaction(producer_id, epoch, end, batch.base_offset(), now_ms)
-            }));
+            let Some(end) = end else { return Ok(None) };
+            let offset = batch.base_offset();
+            let aborted = self.producers.end_transaction(producer_id, epoch, end, offset, now_ms);
+            // What is read back is durable, so that nothing has to be kept until it is.
+            self.producers.last_stable(batch.next_offset());
+            return Ok(aborted);
         }
         let by_broker = attributes.timestamp_type() == TimestampType::LogAppendTime;
         // Compaction leaves batches without records for their sequences' sake. It does not come near an open

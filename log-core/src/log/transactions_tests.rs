@@ -1,9 +1,11 @@
 //! Transactions in a partition's log: what readers of committed records see, and what of it outlives a
 //! restart. Random histories, with and without crashes, are in `tests/crash/transactions.rs`.
 
+use super::replay::replay;
 use super::testing::{Disk, batch, records};
 use super::{AbortedTransaction, AppendError, Isolation, LogConfig, LogReader, PartitionLog, SequenceError};
 use crate::record::{BatchBuilder, Compression, EndOfTransaction, Marker, ProducedBatch};
+use crate::storage::READ_BYTES_MAX;
 
 fn transactional(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> ProducedBatch {
     let mut builder = BatchBuilder::new(Compression::None).producer(id, epoch, sequence).transactional(true);
@@ -167,8 +169,12 @@ fn files_that_are_lost_or_damaged_are_made_anew() {
     assert_eq!(expected[8], (9, vec![]));
     drop(log);
     type Spoil = fn(&std::path::Path);
-    let spoil: [(&str, Spoil); 3] = [
+    let spoil: [(&str, Spoil); 4] = [
         ("lost", |path| std::fs::remove_file(path).expect("there")),
+        ("too large to be read", |path| {
+            let file = std::fs::OpenOptions::new().write(true).open(path).expect("there");
+            file.set_len(READ_BYTES_MAX + 1).expect("a hole takes no room");
+        }),
         ("empty", |path| std::fs::write(path, b"").expect("there")),
         ("damaged", |path| {
             let mut bytes = std::fs::read(path).expect("there");
@@ -282,4 +288,20 @@ fn control_batches_are_refused_from_whoever_is_not_a_coordinator() {
     let end = EndOfTransaction { marker: Marker::Commit, coordinator_epoch: 0 };
     let refused = validate_produced(end.to_batch(7, 0, 1000).to_bytes(0, 0), &ValidateOptions::default());
     assert_eq!(refused.map(drop).unwrap_err().kind, ProduceErrorKind::InvalidRecord);
+}
+
+#[test]
+fn what_a_start_reads_back_is_not_kept_until_it_is_durable() {
+    let disk = Disk::new();
+    let (mut log, _) = disk.open(&LogConfig::default());
+    for sequence in 0..100 {
+        put(&mut log, 7, sequence, &["a"]);
+        end(&mut log, 7, Marker::Commit);
+    }
+    let bounds = log.bounds;
+    let replayed = replay(&log.dir, &log.shared.segments.load_full(), bounds.log_end, 200).expect("healthy");
+    assert_eq!(replayed.batches, 200);
+    let mut settled = replayed.producers.clone();
+    settled.last_stable(200);
+    assert!(replayed.producers == settled);
 }
