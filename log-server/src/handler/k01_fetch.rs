@@ -17,11 +17,12 @@
 //! - Records leave as slices of the log's memory map, checked against their checksums by every read. What is not in
 //!   memory is brought in by a blocking thread ([`crate::partition::ColdReads`]), for the whole fetch.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use log_core::log::{Isolation, LogReader, ReadError, ReadResult};
+use log_core::log::{AbortedTransaction as Aborted, Isolation, LogReader, ReadError, ReadResult};
 use log_core::record::{Compression, batches};
 use log_core::wire::fetch::IsolationLevel;
 use log_core::wire::fetch_response::{AbortedTransaction, FetchPartitionResponse, FetchTopicResponse};
@@ -229,7 +230,7 @@ impl Fetch {
             };
             let nothing = read.records.is_empty();
             room = room.saturating_sub(read.records.len());
-            aborted.extend(read.aborted);
+            learn(&mut aborted, offset..read.next_offset, read.aborted);
             offset = read.next_offset;
             if !nothing {
                 records.push(read.records);
@@ -278,8 +279,16 @@ fn unread(partition: &Partition, error: &ReadError) -> Unread {
     })
 }
 
+/// Adds what the read of `offsets` was told to what those before it were. It has the last word on the ends that lie in
+/// there: compaction may have taken one out since an earlier read has named its transaction, which then would hide
+/// whatever its producer has written after that.
+fn learn(aborted: &mut Vec<Aborted>, offsets: Range<i64>, told: Vec<Aborted>) {
+    aborted.retain(|known| !offsets.contains(&known.last_offset));
+    aborted.extend(told);
+}
+
 /// What several reads were told, as the answer says it.
-fn in_order(mut aborted: Vec<log_core::log::AbortedTransaction>) -> Vec<AbortedTransaction> {
+fn in_order(mut aborted: Vec<Aborted>) -> Vec<AbortedTransaction> {
     // No two transactions begin at the same offset.
     aborted.sort_unstable_by_key(|aborted| aborted.first_offset);
     aborted.dedup();
@@ -325,4 +334,25 @@ fn encode(request: &Request, response: &FetchResponse) -> Result<super::Frame, R
     let body =
         response.encode(request.version()).map_err(|error| Refusal::new(format!("answer: {error}")))?;
     request.frame(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_whose_end_is_gone_by_the_time_it_is_read_is_not_named() {
+        let ended = |first_offset, last_offset| Aborted {
+            producer_id: 7,
+            first_offset,
+            last_offset,
+            last_stable: 90,
+        };
+        let mut aborted = Vec::new();
+        learn(&mut aborted, 0..10, vec![ended(1, 4), ended(5, 15), ended(8, 25)]);
+        // Compaction took the end at 15 out; the next transaction is committed.
+        learn(&mut aborted, 10..20, vec![ended(8, 25), ended(18, 30)]);
+        let named: Vec<i64> = in_order(aborted).iter().map(|named| named.first_offset).collect();
+        assert_eq!(named, [1, 8, 18]);
+    }
 }
