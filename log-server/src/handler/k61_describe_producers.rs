@@ -3,7 +3,10 @@
 //! - Each with its epoch, the last sequence of its newest batch, and when it was last heard of; the epoch of the
 //!   coordinator that ended its last transaction there, and where its open transaction began. -1 for what there is not.
 //! - A partition that does not exist is UNKNOWN_TOPIC_OR_PARTITION.
+//! - One that is named again is answered once. An answer that has [`ROWS_MAX`] producers takes no further partition that
+//!   has any: these are INVALID_REQUEST, to be asked about by themselves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use log_core::log::ProducerState as Remembered;
@@ -15,6 +18,9 @@ use log_core::wire::{ErrorCode, message};
 
 use super::{ApiFailure, Context, Request};
 
+/// Producers of all partitions from which on an answer takes no more, of 37 bytes each.
+const ROWS_MAX: usize = 1 << 17;
+
 /// Answers one request.
 pub async fn handle(
     context: &Arc<Context>,
@@ -22,31 +28,50 @@ pub async fn handle(
     message: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
     let mut topics = Vec::with_capacity(message.topics.len());
+    let mut answered = HashSet::new();
+    let mut room = ROWS_MAX;
     for topic in message.topics {
-        let partitions =
-            topic.partition_indexes.iter().map(|&index| describe(context, request, &topic.name, index));
-        let partitions = partitions.collect();
+        let mut partitions = Vec::new();
+        for index in topic.partition_indexes {
+            if !answered.insert((topic.name.clone(), index)) {
+                continue;
+            }
+            let mut response = message!(PartitionResponse { partition_index: index, error_message: None });
+            match describe(context, &topic.name, index, room) {
+                Ok(producers) => {
+                    room = room.saturating_sub(producers.len());
+                    response.active_producers = producers;
+                }
+                Err(failure) => {
+                    failure.count(context, request);
+                    response.error_code = failure.code();
+                    response.error_message = failure.message();
+                }
+            }
+            partitions.push(response);
+        }
         topics.push(message!(TopicResponse { name: topic.name, partitions }));
     }
     message!(DescribeProducersResponse { topics })
 }
 
-fn describe(context: &Context, request: &Request, topic: &str, partition_index: i32) -> PartitionResponse {
-    let mut response = message!(PartitionResponse { partition_index, error_message: None });
-    match context.partitions.get(topic, partition_index) {
-        Some(partition) => {
-            response.active_producers =
-                partition.log().producers().map(|(id, producer)| row(id, producer)).collect();
-        }
-        None => {
-            let reason = format!("there is no partition {topic}-{partition_index}");
-            let failure = ApiFailure::new(ErrorCode::UnknownTopicOrPartition, reason);
-            failure.count(context, request);
-            response.error_code = failure.code();
-            response.error_message = failure.message();
-        }
+/// The producers of one partition, in an answer that has room for so many.
+fn describe(
+    context: &Context,
+    topic: &str,
+    partition: i32,
+    room: usize,
+) -> Result<Vec<ProducerState>, ApiFailure> {
+    let found = context.partitions.get(topic, partition).ok_or_else(|| {
+        let reason = format!("there is no partition {topic}-{partition}");
+        ApiFailure::new(ErrorCode::UnknownTopicOrPartition, reason)
+    })?;
+    let log = found.log();
+    if room == 0 && log.producers().next().is_some() {
+        let reason = "the answer is full; ask about fewer partitions at a time";
+        return Err(ApiFailure::new(ErrorCode::InvalidRequest, reason));
     }
-    response
+    Ok(log.producers().map(|(id, producer)| row(id, producer)).collect())
 }
 
 fn row(producer_id: i64, producer: &Remembered) -> ProducerState {
