@@ -8,7 +8,7 @@ use std::task::{self, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use log_core::log::{AppendError, SequenceError};
+use log_core::log::{AppendError, OPEN_TRANSACTIONS_MAX, PRODUCERS_MAX, SequenceError};
 use log_core::record::{
     BatchBuilder, Compression, DecompressLimits, EndOfTransaction, Marker, ProducedBatch, batches,
 };
@@ -306,6 +306,47 @@ async fn the_second_protocol_waits_for_the_markers_of_the_transaction_before() {
         answer = produce(&rig, V2, batch(next, 0, true, &["b"])).await;
     }
     assert_eq!(answer, Ok(2), "behind the marker");
+}
+
+#[tokio::test]
+async fn as_many_transactions_as_may_be_are_told_in_words_that_the_client_knows() {
+    let (rig, producer) = rig().await;
+    let partition = rig.broker.context().partitions.get("t", 0).unwrap();
+    for id in 0..OPEN_TRANSACTIONS_MAX as i64 {
+        let open = batch(Producer { id: 1_000_000 + id, epoch: 0 }, 0, true, &["x"]);
+        partition.append(&ProducedBatch::internal(open).unwrap(), 1000, false).unwrap();
+    }
+    let first = batch(producer, 0, true, &["a"]);
+    assert_eq!(produce(&rig, V2, first.clone()).await, Err(ErrorCode::ConcurrentTransactions));
+    assert_eq!(produce(&rig, V1, first).await, Err(ErrorCode::NotEnoughReplicas));
+}
+
+#[tokio::test]
+async fn the_producers_of_a_partition_are_described_once_and_no_more_than_an_answer_holds() {
+    let rig = start().await;
+    let wide = NewTopic { partitions: Some(10), ..NewTopic::named("t") };
+    rig.broker.context().topics.create(vec![wide]).await.remove(0).unwrap();
+    let ask = async |indexes: Vec<i32>| {
+        let topic = || message!(TopicRequest { name: "t".into(), partition_indexes: indexes.clone() });
+        let request = message!(DescribeProducersRequest { topics: vec![topic(), topic()] });
+        let answer = call(&rig, 0, request).await;
+        let all = answer.topics.into_iter().flat_map(|topic| topic.partitions);
+        all.map(|partition| (partition.partition_index, partition.error_code)).collect::<Vec<_>>()
+    };
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(ask(vec![0, 0, 10, 1, 10, 0]).await, [(0, 0), (10, unknown), (1, 0)]);
+    for index in 0..9 {
+        let partition = rig.broker.context().partitions.get("t", index).unwrap();
+        for id in 0..PRODUCERS_MAX as i64 {
+            let first = batch(Producer { id, epoch: 0 }, 0, false, &["x"]);
+            partition.append(&ProducedBatch::internal(first).unwrap(), 1000, false).unwrap();
+        }
+    }
+    let answers = ask((0..10).collect()).await;
+    let codes: Vec<i16> = answers.iter().map(|(_, code)| *code).collect();
+    let mut expected = [0; 10];
+    expected[8] = ErrorCode::InvalidRequest.code();
+    assert_eq!(codes, expected, "the last one has no producers");
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ fn append_all(
                 }
                 (Ok(_), None) => Err(unknown(&topic.topic)),
                 (Ok(admitted), Some(partition)) => {
-                    append(context, partition, wanted, admitted, &mut sync, now_ms)
+                    append(context, partition, wanted, admitted, &mut sync, request.version(), now_ms)
                         .map(|(answer, end)| (answer, partition, end))
                 }
             };
@@ -195,6 +195,7 @@ fn append(
     wanted: ProducePartition,
     admitted: &Admitted,
     sync: &mut Sync<'_>,
+    version: i16,
     now_ms: i64,
 ) -> Result<(ProducePartitionResponse, i64), Refused> {
     if name::is_internal(partition.topic()) {
@@ -213,7 +214,7 @@ fn append(
             appended
         }),
     };
-    let appended = appended.map_err(|error| refuse_append(context, partition, &error))?;
+    let appended = appended.map_err(|error| refuse_append(context, partition, version, &error))?;
     if !appended.duplicate {
         count(context, &batch);
     }
@@ -314,8 +315,11 @@ impl From<ProduceRejection> for Refused {
     }
 }
 
-fn refuse_append(context: &Context, partition: &Partition, error: &AppendError) -> Refused {
+fn refuse_append(context: &Context, partition: &Partition, version: i16, error: &AppendError) -> Refused {
     let code = match error {
+        AppendError::Sequence { error: SequenceError::TooManyTransactions, .. } => {
+            transactional_produce::concurrent(version)
+        }
         AppendError::Sequence { error, .. } => sequence_error(error),
         AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
         AppendError::Closed => ErrorCode::NotLeaderOrFollower,

@@ -12,7 +12,8 @@
 //!   Kafka. One id has one producer: batches of two are INVALID_RECORD.
 //! - A fenced producer is INVALID_PRODUCER_EPOCH, which clients know from Produce, and another's transactional id
 //!   INVALID_PRODUCER_ID_MAPPING. While the last transaction is being ended: CONCURRENT_TRANSACTIONS, which clients before
-//!   version 12 know as NOT_ENOUGH_REPLICAS only, as they do everything else that passes.
+//!   version 12 know as NOT_ENOUGH_REPLICAS only, as they do everything else that passes. As many transactions as may be
+//!   open in a partition: likewise.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -155,6 +156,15 @@ fn not_part(version: i16) -> Refused {
     Refused::new(error, "the partition is not part of the transaction")
 }
 
+/// What passes as soon as another transaction ends, in a version of Produce.
+pub(super) fn concurrent(version: i16) -> ErrorCode {
+    if version >= ADDS_PARTITIONS_SINCE {
+        ErrorCode::ConcurrentTransactions
+    } else {
+        ErrorCode::NotEnoughReplicas
+    }
+}
+
 fn refused(version: i16, error: &TransactionRefused) -> Refused {
     let code = match error {
         TransactionRefused::Coordinator(error) => match error {
@@ -162,10 +172,7 @@ fn refused(version: i16, error: &TransactionRefused) -> Refused {
             TransactionError::InvalidProducerIdMapping | TransactionError::InvalidTransactionalId => {
                 ErrorCode::InvalidProducerIdMapping
             }
-            TransactionError::Concurrent if version >= ADDS_PARTITIONS_SINCE => {
-                ErrorCode::ConcurrentTransactions
-            }
-            TransactionError::Concurrent => ErrorCode::NotEnoughReplicas,
+            TransactionError::Concurrent => concurrent(version),
             TransactionError::NotInTransaction => return not_part(version),
             TransactionError::InvalidState | TransactionError::InvalidTimeout => ErrorCode::InvalidTxnState,
         },
