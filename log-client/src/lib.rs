@@ -18,6 +18,8 @@ mod client;
 mod connection;
 pub mod consumer;
 mod error;
+#[cfg(test)]
+mod fake_broker;
 mod metadata;
 mod offsets;
 mod parts;

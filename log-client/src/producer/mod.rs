@@ -18,6 +18,9 @@ mod transaction;
 mod transactional;
 mod verdict;
 
+#[cfg(test)]
+mod transactional_tests;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -93,9 +96,7 @@ impl Producer {
     /// within `block_max`.
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivery, ProduceError> {
         let shared = &*self.shared;
-        if let Some(transactional) = &shared.transactional {
-            transactional.state.lock().check_open("send a record").map_err(ProduceError::Transaction)?;
-        }
+        let transaction = shared.open_transaction()?;
         let bytes = record_bytes(&record);
         let limit = shared.config.record_bytes_max.min(shared.config.buffer_bytes_max);
         if bytes > limit {
@@ -110,7 +111,13 @@ impl Producer {
         };
         self.reserve(bytes).await?;
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(now_ms);
-        let appended = shared.accumulator.lock().append(Instant::now(), &topic, &record, timestamp_ms, bytes);
+        let appended = {
+            let mut accumulator = shared.accumulator.lock();
+            // Under the lock: whoever ends the transaction finds the record, or has been seen here.
+            shared
+                .check_still_open(transaction)
+                .and_then(|()| accumulator.append(Instant::now(), &topic, &record, timestamp_ms, bytes))
+        };
         match appended {
             Ok((delivery, wake)) => {
                 if wake {
@@ -177,6 +184,21 @@ impl Producer {
 }
 
 impl Shared {
+    /// The number of the transaction that takes records now; `None` in a producer without transactions.
+    fn open_transaction(&self) -> Result<Option<u64>, ProduceError> {
+        let number = self.transactional.as_ref().map(|it| it.state.lock().check_open("send a record"));
+        number.transpose().map_err(ProduceError::Transaction)
+    }
+
+    /// Whether a record that came for that transaction may still become part of it.
+    fn check_still_open(&self, transaction: Option<u64>) -> Result<(), ProduceError> {
+        let Some((transactional, number)) = self.transactional.as_ref().zip(transaction) else {
+            return Ok(());
+        };
+        let state = transactional.state.lock();
+        state.check_still_open("send a record", number).map_err(ProduceError::Transaction)
+    }
+
     /// Tells what became of a batch, and gives its memory back.
     fn resolve(&self, batch: Batch, outcome: Result<Ack, ProduceError>) {
         self.memory.add_permits(batch.reserved_bytes);

@@ -122,6 +122,17 @@ enum Phase {
     Ended(TransactionError),
 }
 
+/// What the coordinator has of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtCoordinator {
+    /// It has not heard of it.
+    Nothing,
+    /// It knows of it, or may.
+    Begun,
+    /// It has aborted it, and owes the producer its next epoch.
+    Aborted,
+}
+
 /// The transactions of one producer.
 #[derive(Debug)]
 pub(super) struct Transaction {
@@ -132,8 +143,7 @@ pub(super) struct Transaction {
     number: u64,
     /// Partitions that the coordinator knows to be in the transaction.
     added: BTreeSet<TopicPartition>,
-    /// Whether the coordinator knows, or may know, of the transaction.
-    has_begun: bool,
+    at_coordinator: AtCoordinator,
 }
 
 impl Transaction {
@@ -144,7 +154,7 @@ impl Transaction {
             identity: None,
             number: 0,
             added: BTreeSet::new(),
-            has_begun: false,
+            at_coordinator: AtCoordinator::Nothing,
         }
     }
 
@@ -156,9 +166,9 @@ impl Transaction {
         self.identity
     }
 
-    /// Whether there is anything at the coordinator to be ended.
-    pub(super) fn has_begun(&self) -> bool {
-        self.has_begun
+    /// What there is at the coordinator to be ended.
+    pub(super) fn at_coordinator(&self) -> AtCoordinator {
+        self.at_coordinator
     }
 
     pub(super) fn check_init(&self) -> Result<(), TransactionError> {
@@ -185,11 +195,19 @@ impl Transaction {
         }
     }
 
-    /// Whether records and offsets are taken.
-    pub(super) fn check_open(&self, call: &'static str) -> Result<(), TransactionError> {
+    /// Whether records and offsets are taken, and the number of the transaction that takes them.
+    pub(super) fn check_open(&self, call: &'static str) -> Result<u64, TransactionError> {
         match &self.phase {
-            Phase::Open => Ok(()),
+            Phase::Open => Ok(self.number),
             _ => Err(self.misplaced(call)),
+        }
+    }
+
+    /// As [`check_open`](Transaction::check_open), for what was meant for the transaction of that number.
+    pub(super) fn check_still_open(&self, call: &'static str, number: u64) -> Result<(), TransactionError> {
+        match self.check_open(call)? {
+            open if open == number => Ok(()),
+            _ => Err(TransactionError::Misplaced { call, stands: "the transaction it was for is over" }),
         }
     }
 
@@ -220,7 +238,7 @@ impl Transaction {
         self.phase = Phase::Ready;
         self.identity = identity.or(self.identity);
         self.added.clear();
-        self.has_begun = false;
+        self.at_coordinator = AtCoordinator::Nothing;
     }
 
     pub(super) fn is_aborting(&self) -> bool {
@@ -247,7 +265,7 @@ impl Transaction {
     pub(super) fn admit(&mut self, partition: &TopicPartition) -> Admission {
         match (&self.phase, self.protocol) {
             (Phase::Open | Phase::Committing, Protocol::Implicit) => {
-                self.has_begun = true;
+                self.begins();
                 Admission::Send
             }
             (Phase::Open | Phase::Committing, Protocol::Explicit) if self.added.contains(partition) => {
@@ -260,7 +278,12 @@ impl Transaction {
 
     /// The coordinator is about to hear of the transaction.
     pub(super) fn begins(&mut self) {
-        self.has_begun = true;
+        self.at_coordinator = AtCoordinator::Begun;
+    }
+
+    /// The coordinator has aborted the transaction: should what follows fail, that is not to be done again.
+    pub(super) fn aborted(&mut self) {
+        self.at_coordinator = AtCoordinator::Aborted;
     }
 
     /// The number of the transaction that takes partitions now.
@@ -347,9 +370,9 @@ mod tests {
         }
         let mut transaction = ready(Protocol::Implicit);
         transaction.begin().unwrap();
-        assert!(!transaction.has_begun());
+        assert_eq!(transaction.at_coordinator(), AtCoordinator::Nothing);
         assert_eq!(transaction.admit(&partition), Admission::Send);
-        assert!(transaction.has_begun(), "the broker adds it with the write");
+        assert_eq!(transaction.at_coordinator(), AtCoordinator::Begun, "the broker adds it with the write");
     }
 
     #[test]

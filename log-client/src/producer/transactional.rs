@@ -15,7 +15,7 @@ use log_core::wire::{ErrorCode, message};
 use parking_lot::Mutex;
 
 use super::queue::Identity;
-use super::transaction::{Protocol, Transaction, TransactionError};
+use super::transaction::{AtCoordinator, Protocol, Transaction, TransactionError};
 use super::{ProduceError, Producer, Shared};
 use crate::client::{Client, Coordinates, Role};
 use crate::consumer::GroupMember;
@@ -167,6 +167,20 @@ impl Transactional {
         .await
     }
 
+    /// Aborts the open transaction, as [`end`](Transactional::end) does, if there is one.
+    async fn abort(&self, client: &Client) -> Result<Option<Identity>, ClientError> {
+        let protocol = self.state.lock().protocol();
+        match self.end(client, false).await {
+            // The coordinator has refused all that would have begun it.
+            Err(error)
+                if protocol == Protocol::Explicit && error.code() == Some(ErrorCode::InvalidTxnState) =>
+            {
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+
     async fn send_offsets(
         &self,
         client: &Client,
@@ -301,9 +315,9 @@ impl Producer {
         }
         // A delivery that nobody waited for may have failed, too.
         transactional.state.lock().commit()?;
-        let has_begun = transactional.state.lock().has_begun();
+        let at_coordinator = transactional.state.lock().at_coordinator();
         let mut next = None;
-        if has_begun {
+        if at_coordinator != AtCoordinator::Nothing {
             let ended = transactional.end(&self.shared.client, true).await;
             next = ended.map_err(|error| self.note_end(error))?;
         }
@@ -323,21 +337,18 @@ impl Producer {
         // What is on its way comes back one way or the other, and is not sent again.
         self.flush().await.ok();
         drop(transactional.in_turn.lock().await);
-        let (has_begun, protocol) = {
-            let state = transactional.state.lock();
-            (state.has_begun(), state.protocol())
-        };
+        let at_coordinator = transactional.state.lock().at_coordinator();
+        let client = &self.shared.client;
         let mut next = None;
-        if has_begun {
-            let client = &self.shared.client;
-            next = transactional.end(client, false).await.map_err(|error| self.note_end(error))?;
-            if protocol == Protocol::Explicit {
-                // Records that were given up have left holes in the sequence: begin it anew (KIP-360).
-                let renewed = transactional.init(client, Some(transactional.identity())).await;
-                next = Some(renewed.map_err(|error| self.note_end(error))?.0);
-            }
+        if at_coordinator == AtCoordinator::Begun {
+            next = transactional.abort(client).await.map_err(|error| self.note_end(error))?;
+            transactional.state.lock().aborted();
         }
-        let next = next.or(transactional.state.lock().identity());
+        if at_coordinator != AtCoordinator::Nothing && next.is_none() {
+            // Records that were given up have left holes in the sequence: begin it anew (KIP-360).
+            let renewed = transactional.init(client, Some(transactional.identity())).await;
+            next = Some(renewed.map_err(|error| self.note_end(error))?.0);
+        }
         self.go_on(transactional, next);
         Ok(())
     }
@@ -346,7 +357,8 @@ impl Producer {
         self.shared.transactional.as_ref().ok_or(TransactionError::NotTransactional)
     }
 
-    /// Ready for the next transaction, as another epoch if there is one.
+    /// Ready for the next transaction: as another epoch, or, since the broker goes on counting through all of an epoch's
+    /// transactions, in the same sequence.
     fn go_on(&self, transactional: &Transactional, next: Option<Identity>) {
         if let Some(identity) = next {
             self.shared.accumulator.lock().restart(identity);
