@@ -249,7 +249,7 @@ async fn a_batch_that_its_transaction_ends_before_begins_no_other() {
     assert_eq!(produce(&rig, V1, batch(producer, 0, true, &["a"])).await, Ok(0));
     let partition = partitions.get("t", 0).unwrap();
     let late = ProducedBatch::internal(batch(producer, 1, true, &["late"])).unwrap();
-    let asked = partition.ask_about(producer.id, producer.epoch);
+    let asked = partition.ask_about(producer.id, producer.epoch, false);
     assert!(!asked.needs_coordinator(), "the transaction is open");
     end_at_once(&rig, producer);
     let refused = partition.append_asked(&late, Some(asked), 1000, true).unwrap_err();
@@ -306,6 +306,22 @@ async fn the_second_protocol_waits_for_the_markers_of_the_transaction_before() {
         answer = produce(&rig, V2, batch(next, 0, true, &["b"])).await;
     }
     assert_eq!(answer, Ok(2), "behind the marker");
+}
+
+#[tokio::test]
+async fn of_two_batches_on_their_way_the_second_does_not_begin_the_transaction() {
+    let (rig, producer) = rig().await;
+    let [first, second] = [0, 1].map(|sequence| batch(producer, sequence, true, &["x"]));
+    let early = produce(&rig, V2, second.clone()).await;
+    assert_eq!(early, Err(ErrorCode::OutOfOrderSequenceNumber));
+    assert_eq!(produce(&rig, V2, first).await, Ok(0));
+    assert_eq!(produce(&rig, V2, second).await, Ok(1));
+    // In the first version what a partition knows of a producer may have been deleted since.
+    let other = rig.broker.context().transactions.init("other".into(), 60_000, None).await.unwrap();
+    let partition = vec![TopicPartition { topic: "t".into(), partition: 0 }];
+    rig.broker.context().transactions.add_partitions("other", other, partition, Protocol::V1).await.unwrap();
+    let answer = produce_as(&rig, V1, Some("other"), batch(other, 5, true, &["y"])).await;
+    assert_eq!((answer.error_code, answer.base_offset), (0, 2));
 }
 
 #[tokio::test]

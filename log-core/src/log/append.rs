@@ -162,7 +162,8 @@ impl PartitionLog {
     }
 
     /// As [`append`](PartitionLog::append), of a batch of a transaction that was open when the log ended at `asked_at`:
-    /// in this partition, or as far as the coordinator has said.
+    /// in this partition, or as far as the coordinator has said. `epoch_rises` in the second version of the protocol,
+    /// where the producer's epoch does with every transaction, so that the first sequence of each is known.
     ///
     /// # Errors
     /// Those of `append`, and [`SequenceError::TransactionEnded`](super::SequenceError::TransactionEnded): such a
@@ -173,10 +174,15 @@ impl PartitionLog {
         leader_epoch: i32,
         now_ms: i64,
         asked_at: i64,
+        epoch_rises: bool,
     ) -> Result<Appended, AppendError> {
         let producer_id = batch.producer_id();
         self.producers
             .check_open(producer_id, asked_at)
+            .and_then(|()| {
+                let (epoch, sequence) = (batch.producer_epoch(), batch.base_sequence());
+                if epoch_rises { self.producers.check_first(producer_id, epoch, sequence) } else { Ok(()) }
+            })
             .map_err(|error| AppendError::Sequence { producer_id, error })?;
         self.append(batch, leader_epoch, now_ms)
     }

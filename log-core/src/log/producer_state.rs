@@ -255,6 +255,27 @@ impl ProducerStates {
         }
     }
 
+    /// Whether a batch may come, where it is the first of its epoch that is known here, of a producer whose epoch rises
+    /// with every transaction: its sequences begin at 0 in each. Without that, of two batches on their way the second
+    /// would be taken if the first had to be sent again, which then is out of order for good.
+    ///
+    /// # Errors
+    /// If there has to be one before it.
+    pub fn check_first(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        first_sequence: i32,
+    ) -> Result<(), SequenceError> {
+        let producer = self.producers.get(&producer_id);
+        let is_first =
+            producer.is_none_or(|producer| producer.epoch == epoch && producer.batches().is_empty());
+        if is_first && first_sequence != 0 {
+            return Err(SequenceError::OutOfOrder { sequence: first_sequence, expected: 0 });
+        }
+        Ok(())
+    }
+
     /// Whether the end of a producer's transaction may be appended. One that is repeated is, and so is one
     /// of a transaction that has written nothing here.
     ///

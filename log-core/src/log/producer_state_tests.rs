@@ -124,6 +124,27 @@ fn what_the_coordinator_said_of_a_transaction_is_no_word_on_the_next() {
 }
 
 #[test]
+fn where_every_transaction_has_its_epoch_its_sequences_begin_at_zero() {
+    let mut states = ProducerStates::default();
+    let early = Err(SequenceError::OutOfOrder { sequence: 10, expected: 0 });
+    assert_eq!(states.check_first(7, 0, 10), early, "the one before it has not come");
+    assert_eq!(states.check_first(7, 0, 0), Ok(()));
+    states.update(7, 0, true, batch(0, 9, 0));
+    assert_eq!(states.check_first(7, 0, 10), Ok(()), "it has");
+    states.end_transaction(7, 1, marker(Marker::Commit, 0), 10, 1010);
+    assert_eq!(states.check_first(7, 1, 10), early);
+    assert_eq!(states.check_first(7, 0, 10), Ok(()), "fenced, as the other check says");
+    // Of this one only the end is known.
+    states.end_transaction(8, 1, marker(Marker::Commit, 0), 11, 1011);
+    assert_eq!(
+        states.check(8, 1, 10, 19, true),
+        Ok(SequenceCheck::Accept),
+        "in the first version of the protocol"
+    );
+    assert_eq!(states.check_first(8, 1, 10), early);
+}
+
+#[test]
 fn ends_fence_and_are_fenced() {
     let mut states = ProducerStates::default();
     assert_eq!(states.check_marker(7, 0, 0), Ok(()), "of a producer that has written nothing here");

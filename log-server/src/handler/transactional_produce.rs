@@ -8,6 +8,7 @@
 //! - In either case that holds until a transaction of the producer's ends in the partition: a batch that comes after that
 //!   is late, and INVALID_TXN_STATE. A transaction that ended while the coordinator was adding the partition may be the
 //!   one before, whose end it has waited for; so it is asked once more, and then the next end is the transaction's own.
+//! - From version 12 on, the first batch of an epoch in a partition has sequence 0, or is OUT_OF_ORDER_SEQUENCE_NUMBER.
 //! - A transactional batch in a request that names no transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, as in
 //!   Kafka. One id has one producer: batches of two are INVALID_RECORD.
 //! - A fenced producer is INVALID_PRODUCER_EPOCH, which clients know from Produce, and another's transactional id
@@ -74,6 +75,8 @@ pub(super) async fn admit(
             batch.attributes().is_transactional().then(|| (&topic.topic, wanted.index, stamp(&batch)))
         })
     });
+    let version = request.version();
+    let protocol = if version >= ADDS_PARTITIONS_SINCE { Protocol::V2 } else { Protocol::V1 };
     let mut producer = None;
     let mut known = HashMap::new();
     let mut asked = Vec::new();
@@ -90,7 +93,7 @@ pub(super) async fn admit(
         let index = usize::try_from(index).ok();
         // What is not there, or is the broker's own, is refused by the append.
         if let Some(partition) = index.and_then(|index| partitions.as_ref()?.get(index)) {
-            let question = partition.ask_about(stamp.id, stamp.epoch);
+            let question = partition.ask_about(stamp.id, stamp.epoch, protocol == Protocol::V2);
             if question.needs_coordinator() && !name::is_internal(partition.topic()) {
                 asked.push((partition.clone(), question));
             } else {
@@ -102,12 +105,12 @@ pub(super) async fn admit(
     else {
         return Ok(Admitted { partitions: known });
     };
-    let version = request.version();
-    let answers = if version >= ADDS_PARTITIONS_SINCE {
-        let count = asked.len();
-        add(context, id, producer, &mut asked).await.map(|()| vec![true; count])
-    } else {
-        context.transactions.verify(id, producer, names_of(&asked)).await
+    let answers = match protocol {
+        Protocol::V1 => context.transactions.verify(id, producer, names_of(&asked)).await,
+        Protocol::V2 => {
+            let count = asked.len();
+            add(context, id, producer, &mut asked).await.map(|()| vec![true; count])
+        }
     };
     let answers = answers.map_err(|error| refused(version, &error))?;
     known.extend(asked.into_iter().zip(answers).map(|((partition, question), is_part)| {
@@ -131,7 +134,7 @@ async fn add(
         |(partition, question): &(Arc<Partition>, Asked)| partition.has_ended_since(producer.id, *question);
     if asked.iter().any(has_ended) {
         for (partition, question) in asked {
-            *question = partition.ask_about(producer.id, producer.epoch);
+            *question = partition.ask_about(producer.id, producer.epoch, true);
         }
         transactions.add_partitions(id, producer, names, Protocol::V2).await?;
     }

@@ -44,6 +44,8 @@ pub struct Asked {
     log_end: i64,
     /// Whether the producer's transaction was open in the partition.
     open: bool,
+    /// Whether the producer's epoch rises with every transaction.
+    epoch_rises: bool,
 }
 
 impl Asked {
@@ -202,18 +204,21 @@ impl Partition {
         let mut log = self.log.lock();
         match asked {
             None => log.append(batch, LEADER_EPOCH, now_ms),
-            Some(Asked { log_end, .. }) => log.append_transactional(batch, LEADER_EPOCH, now_ms, log_end),
+            Some(Asked { log_end, epoch_rises, .. }) => {
+                log.append_transactional(batch, LEADER_EPOCH, now_ms, log_end, epoch_rises)
+            }
         }
     }
 
     /// What a transactional batch of this producer's is to be appended with: the end of its transaction may come
-    /// before the append, whether or not the coordinator has to be asked.
-    pub fn ask_about(&self, producer_id: i64, producer_epoch: i16) -> Asked {
+    /// before the append, whether or not the coordinator has to be asked. `epoch_rises` in the second version of the
+    /// protocol, see [`PartitionLog::append_transactional`].
+    pub fn ask_about(&self, producer_id: i64, producer_epoch: i16, epoch_rises: bool) -> Asked {
         let log = self.log.lock();
         let open = log.producer(producer_id).is_some_and(|producer| {
             producer.epoch() == producer_epoch && producer.transaction_start().is_some()
         });
-        Asked { log_end: log.watermarks().log_end(), open }
+        Asked { log_end: log.watermarks().log_end(), open, epoch_rises }
     }
 
     /// Whether a transaction of the producer's has ended here since that moment, so that an append with `asked` is
