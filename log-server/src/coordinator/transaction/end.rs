@@ -7,9 +7,12 @@
 //!                     commit           abort                   commit           abort
 //! Empty               fenced           fenced                  invalid state    aborted, bump
 //! Ongoing             fenced           fenced                  committed, bump  aborted, bump
-//! Prepare(o)          concurrent if it is o, else invalid      fenced           fenced
+//! Prepare(o)          concurrent if it is o, else invalid      concurrent       concurrent
 //! Complete(o)         done if it is o, else invalid            invalid state    aborted, bump
 //! ```
+//! The current epoch in Prepare is that of a producer that has gone on to its next transaction, and aborts it before it
+//! has written anything; so is the id that it has been told when its epochs are used up.
+//!
 //! In the first one the epoch is the current one or the producer is fenced, Empty is an invalid state, and Complete(o) is
 //! done if the outcome is o.
 
@@ -99,6 +102,9 @@ fn next_v2(known: &Transaction, producer: Producer, outcome: Outcome) -> Result<
         && producer.epoch == EPOCH_LAST
         && current.epoch == 0
         && matches!(known.state, State::Complete(_));
+    if known.next_id.is_some() && known.told() == producer {
+        return Err(TransactionError::Concurrent);
+    }
     if current.id != producer.id && !is_retry_of_last {
         return Err(TransactionError::InvalidProducerIdMapping);
     }
@@ -115,8 +121,8 @@ fn next_v2(known: &Transaction, producer: Producer, outcome: Outcome) -> Result<
             true => Ok(Next::Done),
             false => Err(TransactionError::InvalidState),
         },
-        State::Prepare(_) => Err(TransactionError::ProducerFenced),
         _ if !is_current => Err(TransactionError::ProducerFenced),
+        State::Prepare(_) => Err(TransactionError::Concurrent),
         State::Ongoing => Ok(Next::End),
         State::Empty | State::Complete(_) => match outcome {
             Outcome::Abort => Ok(Next::End),

@@ -82,7 +82,7 @@ fn expected_v2(state: State, outcome: Outcome, is_retry: bool) -> Result<(State,
         State::Ongoing if is_retry => Err(ProducerFenced),
         State::Ongoing => Ok((State::Prepare(outcome), true)),
         State::Prepare(before) if is_retry => Err(if before == outcome { Concurrent } else { InvalidState }),
-        State::Prepare(_) => Err(ProducerFenced),
+        State::Prepare(_) => Err(Concurrent),
         State::Complete(before) if is_retry && before == outcome => Ok((state, false)),
         State::Complete(_) if is_retry => Err(InvalidState),
         State::Empty | State::Complete(_) => match outcome {
@@ -144,6 +144,7 @@ fn used_up_epochs_give_another_producer_id_at_the_end_of_the_transaction() {
     );
     assert_eq!(driver.add(next, 0, V2), Err(Concurrent), "told already, and not its own yet");
     assert_eq!(driver.end(producer, Commit, V2), Err(Concurrent));
+    assert_eq!(driver.end(next, Abort, V2), Err(Concurrent));
     driver.restart();
     driver.write_markers();
     assert_eq!(driver.end(producer, Commit, V2), Ok(next), "a retry by the old id");
@@ -151,6 +152,16 @@ fn used_up_epochs_give_another_producer_id_at_the_end_of_the_transaction() {
     assert_eq!(driver.add(producer, 0, V2), Err(InvalidProducerIdMapping));
     assert_eq!(driver.add(next, 0, V2), Ok(()));
     assert_eq!(driver.end(producer, Commit, V2), Err(InvalidProducerIdMapping));
+}
+
+#[test]
+fn an_abort_of_the_next_transaction_waits_for_the_end_of_the_last() {
+    for outcome in [Commit, Abort] {
+        let (mut driver, producer) = Driver::in_state(State::Prepare(outcome), V2);
+        assert_eq!(driver.end(producer, Abort, V2), Err(Concurrent), "who has begun anew is not fenced");
+        driver.write_markers();
+        assert_eq!(driver.end(producer, Abort, V2), Ok(newer(producer)));
+    }
 }
 
 /// An empty transactional id whose producer has the last epoch.
