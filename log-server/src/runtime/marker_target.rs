@@ -44,13 +44,7 @@ impl MarkerTarget for PartitionMarkers {
         };
         let appended = match partition.append_own_marker(producer.id, producer.epoch, marker, now_ms()) {
             Ok(appended) => appended,
-            Err(AppendError::Closed) => return Ok(()),
-            Err(error @ AppendError::Sequence { error: SequenceError::InvalidEpoch { .. }, .. }) => {
-                // What an older epoch had open there was ended when the newer one came.
-                tracing::warn!(?to, ?producer, %error, "a marker came too late");
-                return Ok(());
-            }
-            Err(error) => return Err(NotMarked::Later(error.to_string())),
+            Err(error) => return refused(&to, &error),
         };
         match partition.wait_durable(appended.last_offset + 1).await {
             Ok(()) | Err(NotDurable::Closed) => Ok(()),
@@ -59,7 +53,50 @@ impl MarkerTarget for PartitionMarkers {
     }
 }
 
+/// What comes of a marker that a log of records has refused.
+fn refused(to: &TopicPartition, error: &AppendError) -> Result<(), NotMarked> {
+    match error {
+        AppendError::Closed => Ok(()),
+        AppendError::Sequence { error: SequenceError::InvalidEpoch { .. }, .. } => {
+            // What an older epoch had open there was ended when the newer one came.
+            tracing::warn!(?to, %error, "a marker came too late");
+            Ok(())
+        }
+        AppendError::Corrupt(_) | AppendError::Offline { .. } => Err(NotMarked::Offline),
+        AppendError::Sequence { .. } | AppendError::TooLarge { .. } | AppendError::Storage(_) => {
+            Err(NotMarked::Later(error.to_string()))
+        }
+    }
+}
+
 /// The wall clock in milliseconds since the Unix epoch.
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use log_core::log::Corruption;
+
+    use super::*;
+
+    #[test]
+    fn only_a_newer_epoch_and_a_deleted_partition_need_no_marker() {
+        let to = TopicPartition { topic: "orders".into(), partition: 0 };
+        let sequence = |error| AppendError::Sequence { producer_id: 7, error };
+        let corruption = Corruption { file: "0.log".into(), position: 0, offset: 0, reason: "a bit".into() };
+        for error in [sequence(SequenceError::InvalidEpoch { epoch: 1, current: 2 }), AppendError::Closed] {
+            assert_eq!(refused(&to, &error), Ok(()), "{error}");
+        }
+        for error in [AppendError::Corrupt(corruption.into()), AppendError::Offline { reason: "EIO".into() }]
+        {
+            assert_eq!(refused(&to, &error), Err(NotMarked::Offline), "{error}");
+        }
+        for error in [
+            sequence(SequenceError::CoordinatorFenced { epoch: 0, current: 1 }),
+            AppendError::Storage(std::io::ErrorKind::StorageFull.into()),
+        ] {
+            assert_eq!(refused(&to, &error), Err(NotMarked::Later(error.to_string())));
+        }
+    }
 }

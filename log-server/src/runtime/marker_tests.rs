@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::markers::{MarkerTarget, NotMarked, end_transactions};
+use super::markers::{ENDING_MAX, MarkerTarget, NotMarked, end_transactions};
 use super::memory_log::MemoryLog;
 use super::shard::ShardHandle;
 use crate::coordinator::transaction::{
@@ -24,6 +24,8 @@ struct Partitions {
     written: Mutex<BTreeMap<i32, Vec<(Producer, Outcome)>>>,
     /// What the next marker of a partition comes to.
     failures: Mutex<BTreeMap<i32, NotMarked>>,
+    /// The partition whose disk is full.
+    full: Mutex<Option<i32>>,
 }
 
 impl MarkerTarget for Partitions {
@@ -35,6 +37,9 @@ impl MarkerTarget for Partitions {
     ) -> Result<(), NotMarked> {
         if let Some(failure) = self.failures.lock().remove(&partition.partition) {
             return Err(failure);
+        }
+        if *self.full.lock() == Some(partition.partition) {
+            return Err(NotMarked::Later("no space".to_owned()));
         }
         self.written.lock().entry(partition.partition).or_default().push((producer, outcome));
         Ok(())
@@ -214,6 +219,37 @@ async fn a_marker_that_cannot_be_written_is_tried_again_until_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn transactions_that_wait_for_a_full_disk_hold_up_no_other() {
+    let partitions = Arc::new(Partitions::default());
+    *partitions.full.lock() = Some(1);
+    let running = Running::start(MemoryLog::quick(), partitions.clone()).await;
+    let waiting = ENDING_MAX + 1;
+    for n in 0..=waiting {
+        let (transactional_id, fresh_id): (Arc<str>, _) = (n.to_string().into(), Some(n as i64));
+        let (timeout_ms, expected) = (60_000, None);
+        let init =
+            InitProducer { transactional_id: transactional_id.clone(), timeout_ms, expected, fresh_id };
+        let Ok(Reply::Init(Ok(producer))) = running.shard.submit(Command::Init(init)).await else {
+            panic!("no producer")
+        };
+        let partition = TopicPartition { topic: "orders".into(), partition: i32::from(n < waiting) };
+        let (partitions, protocol) = (vec![partition], Protocol::V2);
+        let id = transactional_id.clone();
+        let add = AddPartitions { transactional_id: id, producer, partitions, protocol };
+        assert!(running.shard.submit(Command::AddPartitions(add)).await.is_ok());
+        let (outcome, fresh_id) = (Outcome::Commit, None);
+        let end = EndTransaction { transactional_id, producer, outcome, protocol, fresh_id };
+        assert!(running.shard.submit(Command::End(end)).await.is_ok());
+        settle().await;
+    }
+    assert_eq!(running.partitions.markers(), [(0, 1, Outcome::Commit)], "the last one has room");
+    *partitions.full.lock() = None;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(running.partitions.markers(), [(0, 1, Outcome::Commit), (1, waiting, Outcome::Commit)]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_completion_that_cannot_be_logged_is_tried_again() {
     let log = MemoryLog::quick();
     let running = Running::start(log.clone(), Arc::default()).await;
@@ -232,7 +268,7 @@ async fn a_completion_that_cannot_be_logged_is_tried_again() {
 #[tokio::test]
 async fn a_log_that_is_offline_leaves_the_outcome_to_the_next_start() {
     let partitions = Arc::new(Partitions::default());
-    partitions.failures.lock().insert(1, NotMarked::Offline);
+    partitions.failures.lock().insert(0, NotMarked::Offline);
     let log = MemoryLog::quick();
     let running = Running::start(log.clone(), partitions.clone()).await;
     let producer = running.init().await;
@@ -240,10 +276,11 @@ async fn a_log_that_is_offline_leaves_the_outcome_to_the_next_start() {
     assert!(running.end(producer, Outcome::Commit).await);
     settle().await;
     assert_eq!(running.state().await, Some(State::Prepare(Outcome::Commit)));
+    assert_eq!(running.partitions.markers(), [(1, 1, Outcome::Commit)], "the other one is not kept open");
     running.stop().await;
     let running = Running::start(log, partitions).await;
     settle().await;
     assert_eq!(running.state().await, Some(State::Complete(Outcome::Commit)));
-    assert_eq!(running.partitions.markers(), [(0, 2, Outcome::Commit), (1, 1, Outcome::Commit)]);
+    assert_eq!(running.partitions.markers(), [(0, 1, Outcome::Commit), (1, 2, Outcome::Commit)]);
     running.stop().await;
 }

@@ -6,7 +6,8 @@
 //!       └── a crash anywhere on the way: the Prepare is found in the log, and all markers are written again
 //! ```
 //! A partition that is being written to for the second time has nothing open any more, and another marker changes
-//! nothing in it. A partition that was deleted meanwhile has nothing to end.
+//! nothing in it. A partition that was deleted meanwhile has nothing to end. A transaction that cannot be ended at the
+//! moment, as one of its partitions takes nothing, is laid aside and holds up no other.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,13 +22,14 @@ use crate::coordinator::transaction::{
     Command, Markers, Outcome, Producer, Reply, TopicPartition, TransactionCoordinator,
 };
 
-/// Transactions of one shard that are being ended at a time. The others stay in the coordinator's state.
-const ENDING_MAX: usize = 256;
+/// Transactions of one shard that are being ended at a time. The others stay in the coordinator's state; those that are
+/// laid aside do not count, and are no more than there are transactional ids.
+pub(super) const ENDING_MAX: usize = 256;
 
 /// Markers of one transaction that are waited for at a time.
 const MARKERS_MAX: usize = 256;
 
-/// How long to leave a marker alone that could not be written, as on a full disk.
+/// How long to leave a transaction alone that could not be ended, as on a full disk.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Where markers are written to.
@@ -51,7 +53,7 @@ pub enum NotMarked {
     #[error("{0}")]
     Later(String),
     /// Not before the next start, which tries again.
-    #[error("the log is offline")]
+    #[error("the log takes nothing before the next start")]
     Offline,
 }
 
@@ -66,14 +68,22 @@ pub async fn end_transactions<T: MarkerTarget>(
         return;
     }
     let mut ending = FuturesUnordered::new();
+    let mut laid_aside = FuturesUnordered::new();
     let mut asked = Box::pin(shard.submit(Command::NextMarkers));
     loop {
+        let has_room = ending.len() < ENDING_MAX;
         tokio::select! {
             () = shutdown.cancelled() => return,
-            Some(()) = ending.next() => completed.notify_waiters(),
-            answer = &mut asked, if ending.len() < ENDING_MAX => match answer {
+            Some(ended) = ending.next() => match ended {
+                Ended::Complete => completed.notify_waiters(),
+                Ended::Later(again) => laid_aside.push(lay_aside(again)),
+                Ended::NextStart => {}
+            },
+            Some(again) = laid_aside.next(), if has_room => ending.push(end(&shard, &*target, again)),
+            answer = &mut asked, if has_room => match answer {
                 Ok(Reply::Markers(transactions)) => {
-                    ending.extend(transactions.into_iter().map(|markers| end(&shard, &*target, markers)));
+                    let begun = transactions.into_iter().map(Ending::new);
+                    ending.extend(begun.map(|begun| end(&shard, &*target, begun)));
                     asked = Box::pin(shard.submit(Command::NextMarkers));
                 }
                 Ok(other) => unreachable!("a request for markers is answered with {other:?}"),
@@ -84,41 +94,84 @@ pub async fn end_transactions<T: MarkerTarget>(
     }
 }
 
-/// Writes the markers of one transaction and reports that.
-async fn end<T: MarkerTarget>(shard: &ShardHandle<TransactionCoordinator>, target: &T, markers: Markers) {
-    let Markers { transactional_id, producer, outcome, partitions } = markers;
-    let partitions = partitions.into_iter().flat_map(|(topic, indexes)| {
-        indexes.into_iter().map(move |partition| TopicPartition { topic: topic.clone(), partition })
-    });
-    let marks = partitions.map(|partition| mark(target, partition, producer, outcome));
-    let marked = futures_util::stream::iter(marks).buffer_unordered(MARKERS_MAX);
-    if !marked.all(async |is_marked| is_marked).await {
-        return;
-    }
-    loop {
-        let transactional_id = transactional_id.clone();
-        match shard.submit(Command::MarkersWritten { transactional_id, producer }).await {
-            Err(Unavailable::NotWritten) => tokio::time::sleep(RETRY).await,
-            _ => return,
-        }
+/// A transaction that is being ended.
+struct Ending {
+    /// The markers that are still to be written.
+    left: Markers,
+    /// Whether one of the others has to wait for the next start, and the transaction with it.
+    is_stuck: bool,
+    /// Whether it has been laid aside before, which is logged once.
+    is_late: bool,
+}
+
+impl Ending {
+    fn new(markers: Markers) -> Self {
+        Ending { left: markers, is_stuck: false, is_late: false }
     }
 }
 
-/// Writes one marker, however often it takes. False if that has to wait for the next start.
+/// What has become of a transaction that was to be ended.
+enum Ended {
+    /// All of it is written and logged.
+    Complete,
+    /// Some of it is to be tried again.
+    Later(Ending),
+    /// All that can be written is.
+    NextStart,
+}
+
+async fn lay_aside(ending: Ending) -> Ending {
+    tokio::time::sleep(RETRY).await;
+    Ending { is_late: true, ..ending }
+}
+
+/// Writes the markers of one transaction and reports that.
+async fn end<T: MarkerTarget>(
+    shard: &ShardHandle<TransactionCoordinator>,
+    target: &T,
+    mut ending: Ending,
+) -> Ended {
+    let (producer, outcome) = (ending.left.producer, ending.left.outcome);
+    let transactional_id = ending.left.transactional_id.clone();
+    let partitions = std::mem::take(&mut ending.left.partitions).into_iter().flat_map(|(topic, indexes)| {
+        indexes.into_iter().map(move |partition| TopicPartition { topic: topic.clone(), partition })
+    });
+    let marks = partitions.map(|partition| mark(target, partition, producer, outcome));
+    let mut marked = std::pin::pin!(futures_util::stream::iter(marks).buffer_unordered(MARKERS_MAX));
+    while let Some((TopicPartition { topic, partition }, marked)) = marked.next().await {
+        match marked {
+            Ok(()) => {}
+            Err(error @ NotMarked::Offline) => {
+                tracing::warn!(%topic, partition, ?producer, %error, "a transaction stays open there");
+                ending.is_stuck = true;
+            }
+            Err(error @ NotMarked::Later(_)) => {
+                if !ending.is_late && ending.left.partitions.is_empty() {
+                    tracing::warn!(%topic, partition, ?producer, %error, "a transaction is ended later");
+                }
+                ending.left.partitions.entry(topic).or_default().insert(partition);
+            }
+        }
+    }
+    if !ending.left.partitions.is_empty() {
+        return Ended::Later(ending);
+    }
+    if ending.is_stuck {
+        return Ended::NextStart;
+    }
+    match shard.submit(Command::MarkersWritten { transactional_id, producer }).await {
+        Err(Unavailable::NotWritten) => Ended::Later(ending),
+        _ => Ended::Complete,
+    }
+}
+
+/// Writes one marker.
 async fn mark<T: MarkerTarget>(
     target: &T,
     partition: TopicPartition,
     producer: Producer,
     outcome: Outcome,
-) -> bool {
-    loop {
-        match target.write(partition.clone(), producer, outcome).await {
-            Ok(()) => return true,
-            Err(NotMarked::Offline) => return false,
-            Err(NotMarked::Later(reason)) => {
-                tracing::warn!(?partition, ?producer, reason, "a marker is written later");
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    }
+) -> (TopicPartition, Result<(), NotMarked>) {
+    let marked = target.write(partition.clone(), producer, outcome).await;
+    (partition, marked)
 }
