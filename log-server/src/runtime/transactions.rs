@@ -1,7 +1,7 @@
 //! Takes what producers ask of transactions to the shard of their transactional id, and producer ids with it.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -11,7 +11,7 @@ use super::marker_target::PartitionMarkers;
 use super::markers::end_transactions;
 use super::router::GroupRouter;
 use super::shard::{ShardHandle, Unavailable};
-use super::shards::{InternalTopic, Shards, Surroundings, shard_of};
+use super::shards::{InternalTopic, Shards, Surroundings, partition_of, shard_of};
 use crate::config::BrokerConfig;
 use crate::coordinator::transaction::{
     AddPartitions, Command, EndTransaction, InitProducer, Outcome, Producer, Protocol, Reply, TopicPartition,
@@ -31,8 +31,8 @@ pub struct Transactions {
     producer_ids: Arc<ProducerIds>,
     surroundings: Surroundings,
     markers: Arc<PartitionMarkers>,
-    /// Notified when all markers of a transaction are written.
-    completed: Arc<Notify>,
+    /// By shard: notified when all markers of a transaction are written.
+    completed: OnceLock<Box<[Arc<Notify>]>>,
 }
 
 /// Why a request about a transaction is refused.
@@ -70,8 +70,8 @@ impl Transactions {
         let new_machine = move || TransactionCoordinator::new(transaction_config.clone());
         let markers = Arc::new(PartitionMarkers { partitions: surroundings.partitions.clone(), groups });
         let shards = Shards::start(topic, surroundings.clone(), new_machine);
-        let completed = Arc::default();
-        let transactions = Transactions { shards, producer_ids, surroundings, markers, completed };
+        let transactions =
+            Transactions { shards, producer_ids, surroundings, markers, completed: OnceLock::new() };
         if let Some(shards) = transactions.shards.running() {
             transactions.write_markers(shards);
         }
@@ -81,8 +81,9 @@ impl Transactions {
     /// Ends transactions whose outcome is decided, those that an earlier run has left first.
     fn write_markers(&self, shards: &[ShardHandle<TransactionCoordinator>]) {
         let Surroundings { tasks, shutdown, .. } = &self.surroundings;
-        for shard in shards {
-            let (markers, completed) = (self.markers.clone(), self.completed.clone());
+        let completed = self.completed.get_or_init(|| shards.iter().map(|_| Arc::default()).collect());
+        for (shard, completed) in shards.iter().zip(completed) {
+            let (markers, completed) = (self.markers.clone(), completed.clone());
             tasks.spawn(end_transactions(shard.clone(), markers, completed, shutdown.clone()));
         }
     }
@@ -243,17 +244,21 @@ impl Transactions {
         self.submit(transactional_id, command(Some(id))).await
     }
 
-    /// As [`submit_with_id`](Self::submit_with_id), and again when a transaction is complete, while the answer is that
-    /// the last one still is not.
+    /// As [`submit_with_id`](Self::submit_with_id), and again when a transaction of the shard is complete, while the answer
+    /// is that the last one still is not.
     async fn submit_patiently(
         &self,
         transactional_id: &str,
         command: impl Fn(Option<i64>) -> Command,
     ) -> Result<Reply, TransactionRefused> {
+        let Some(completed) = self.completed.get() else {
+            return self.submit_with_id(transactional_id, &command).await;
+        };
+        let of_shard = &completed[partition_of(transactional_id, completed.len())];
         let until = Instant::now() + CONCURRENT_WAIT;
         loop {
             // Listened to before asking: it may be complete before the answer is here.
-            let mut completed = pin!(self.completed.notified());
+            let mut completed = pin!(of_shard.notified());
             completed.as_mut().enable();
             let reply = self.submit_with_id(transactional_id, &command).await?;
             let is_concurrent = matches!(
