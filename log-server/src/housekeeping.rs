@@ -3,13 +3,14 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use log_core::log::AppendError;
 use log_core::storage::Storage;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::now_ms;
 use crate::config::BrokerConfig;
 use crate::limits;
 use crate::map_budget::MapBudget;
@@ -142,10 +143,6 @@ impl Housekeeping {
         }
         rolled.map(drop)
     }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// The size of the file system that holds `path`, in bytes.

@@ -17,6 +17,8 @@
 #[cfg(feature = "broker")]
 pub mod broker;
 #[cfg(feature = "broker")]
+mod clock;
+#[cfg(feature = "broker")]
 mod compactor;
 #[cfg(feature = "broker")]
 pub mod config;

@@ -17,7 +17,7 @@
 //! - Less free space than the hard limit: KAFKA_STORAGE_ERROR, which clients retry.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use log_core::log::{AppendError, LogConfig, SequenceError};
 use log_core::record::{
@@ -31,6 +31,7 @@ use log_core::wire::{ErrorCode, ProduceRequest, ProduceResponse, TopicRef};
 
 use super::transactional_produce::{self, Admitted};
 use super::{Context, Refusal, Reply, Request};
+use crate::clock::now_ms;
 use crate::partition::{Partition, Turn};
 use crate::quota::Direction;
 use crate::topic::name;
@@ -348,9 +349,4 @@ pub(super) fn sequence_error(error: &SequenceError) -> ErrorCode {
         // Retriable: it passes as soon as another transaction ends.
         SequenceError::TooManyTransactions => ErrorCode::ConcurrentTransactions,
     }
-}
-
-/// The wall clock in milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

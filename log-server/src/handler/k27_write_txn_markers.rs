@@ -21,8 +21,9 @@ use log_core::wire::messages::write_txn_markers_response::{
 use log_core::wire::messages::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 use log_core::wire::{ApiKey, ErrorCode, message};
 
-use super::k00_produce::{now_ms, sequence_error};
+use super::k00_produce::sequence_error;
 use super::{Context, Request};
+use crate::clock::now_ms;
 use crate::coordinator::group::Outcome;
 use crate::runtime::NotCompleted;
 use crate::topic::name::CONSUMER_OFFSETS;

@@ -8,7 +8,6 @@
 //!   the node's listeners come with version 2.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use log_core::wire::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
@@ -17,6 +16,7 @@ use log_core::wire::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use log_core::wire::{ErrorCode, message};
 
 use super::{ApiFailure, Context, Request};
+use crate::clock::now_ms;
 use crate::partition::LEADER_EPOCH;
 
 /// The topic that Kafka keeps the cluster's metadata in.
@@ -52,7 +52,7 @@ pub async fn handle(
 fn quorum(context: &Context, version: i16) -> PartitionData {
     let mut voter = message!(ReplicaState { replica_id: context.config.node_id, log_end_offset: 0 });
     if version >= 1 {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let now_ms = now_ms();
         voter.last_fetch_timestamp = now_ms;
         voter.last_caught_up_timestamp = now_ms;
     }

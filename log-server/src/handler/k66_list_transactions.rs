@@ -6,7 +6,6 @@
 //! - Dead and PrepareEpochFence are states of Kafka's that nothing is ever in here.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use log_core::wire::messages::list_transactions_response::TransactionState;
 use log_core::wire::messages::{ListTransactionsRequest, ListTransactionsResponse};
@@ -14,6 +13,7 @@ use log_core::wire::{ErrorCode, StrBytes, message};
 
 use super::transaction_errors::told;
 use super::{Context, Request};
+use crate::clock::now_ms;
 use crate::coordinator::pattern;
 use crate::coordinator::transaction::{State, TransactionCoordinator, TransactionListing};
 
@@ -60,9 +60,4 @@ pub async fn handle(
     let unknown_state_filters =
         message.state_filters.iter().filter(|name| !is_known(name)).cloned().collect();
     message!(ListTransactionsResponse { unknown_state_filters, transaction_states: rows.collect() })
-}
-
-/// The wall clock in milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -2,7 +2,6 @@
 //! with offsets.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use log_core::log::{AppendError, SequenceError};
 use log_core::record::Marker;
@@ -10,6 +9,7 @@ use log_core::record::Marker;
 use super::markers::{MarkerTarget, NotMarked};
 use super::router::{GroupRouter, NotCompleted};
 use super::shard::Unavailable;
+use crate::clock::now_ms;
 use crate::coordinator::transaction::{Outcome, Producer, TopicPartition};
 use crate::partition::{NotDurable, Registry};
 use crate::topic::name::CONSUMER_OFFSETS;
@@ -67,11 +67,6 @@ fn refused(to: &TopicPartition, error: &AppendError) -> Result<(), NotMarked> {
             Err(NotMarked::Later(error.to_string()))
         }
     }
-}
-
-/// The wall clock in milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 #[cfg(test)]

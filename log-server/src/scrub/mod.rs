@@ -14,12 +14,13 @@ mod status;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use log_core::log::DirHealth;
 use log_core::storage::Storage;
 use parking_lot::{Condvar, Mutex};
 
+use crate::clock::now_ms;
 use crate::metrics::Metrics;
 use crate::partition::Registry;
 
@@ -162,8 +163,4 @@ impl Scrubber {
         change(&mut state.findings);
         self.metrics.show_holes(&state.findings);
     }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

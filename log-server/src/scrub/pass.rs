@@ -8,7 +8,8 @@ use log_core::log::{Hole, ScrubEnd, ScrubEvent, SealedSegment};
 
 use super::pace::{self, Pace};
 use super::progress::Place;
-use super::{Scrubber, now_ms, status};
+use super::{Scrubber, status};
+use crate::clock::now_ms;
 use crate::partition::Partition;
 
 /// How often progress is written down at most. A restart repeats what was read since.
