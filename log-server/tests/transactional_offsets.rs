@@ -333,6 +333,10 @@ async fn who_was_replaced_or_has_not_the_id_adds_and_commits_nothing() {
     for version in ApiKey::TxnOffsetCommit.served().iter() {
         let fenced = commit_as(&rig, version, &txn_commit(old, 1)).await;
         assert_eq!(fenced, ErrorCode::InvalidProducerEpoch, "version {version}");
+        let counted =
+            format!("{{api=\"TxnOffsetCommit\",error=\"INVALID_PRODUCER_EPOCH\"}} {}\n", version + 1);
+        let metrics = rig.broker.context().metrics.encode();
+        assert!(metrics.contains(&counted), "once a request: {metrics}");
         let unknown = commit_as(&rig, version, &txn_commit(stranger, 1)).await;
         assert_eq!(unknown, ErrorCode::InvalidProducerIdMapping, "version {version}");
     }

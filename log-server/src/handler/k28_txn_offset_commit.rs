@@ -18,10 +18,11 @@ use log_core::wire::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use log_core::wire::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
-use log_core::wire::{ErrorCode, StrBytes, message};
+use log_core::wire::{ApiKey, ErrorCode, StrBytes, message};
 
 use super::group_errors::code_of;
 use super::group_requests::{own, own_option};
+use super::transaction_errors::told_as;
 use super::{Context, Request};
 use crate::coordinator::group::{
     Command, CommitPendingOffsets, GroupError, MemberIdentity, OffsetToCommit, Reply,
@@ -61,7 +62,10 @@ pub fn handle(
     async move {
         let outcomes = match commit_pending(&context, version, &transactional_id, commit).await {
             Ok(outcomes) => outcomes,
-            Err(error) => return refuse_all(response, error),
+            Err(error) => {
+                let error = in_words_of(version, error);
+                return refuse_all(response, told_as(&context, ApiKey::TxnOffsetCommit, version, error));
+            }
         };
         let accepted = (response.topics.iter_mut())
             .flat_map(|topic| &mut topic.partitions)
@@ -101,7 +105,7 @@ async fn commit_pending(
                 return Ok(outcomes.into_iter().map(code_of).collect());
             }
             Reply::CommitPendingOffsets(Err(GroupError::TransactionEnded)) if tries_left > 0 => {}
-            Reply::CommitPendingOffsets(Err(error)) => return Err(told(version, error.into())),
+            Reply::CommitPendingOffsets(Err(error)) => return Err(error.into()),
             _ => return Err(ErrorCode::UnknownServerError),
         }
     }
@@ -121,23 +125,18 @@ async fn check_transaction(
     } else {
         match transactions.verify(transactional_id, producer, partitions).await {
             Ok(found) if found == [true] => Ok(()),
-            Ok(_) => return Err(not_in_transaction(version)),
+            Ok(_) => return Err(ErrorCode::InvalidTxnState),
             Err(error) => Err(error),
         }
     };
-    checked.map_err(|error| told(version, error.into()))
+    Ok(checked?)
 }
 
-fn not_in_transaction(version: i16) -> ErrorCode {
-    if version >= ABORTABLE_FROM { ErrorCode::TransactionAbortable } else { ErrorCode::InvalidTxnState }
-}
-
-/// What a client of this version makes the right thing of.
-fn told(version: i16, error: ErrorCode) -> ErrorCode {
+/// An error as clients of this version know it.
+fn in_words_of(version: i16, error: ErrorCode) -> ErrorCode {
     match error {
-        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         ErrorCode::ConcurrentTransactions if version < IMPLICIT_FROM => ErrorCode::CoordinatorLoadInProgress,
-        ErrorCode::InvalidTxnState => not_in_transaction(version),
+        ErrorCode::InvalidTxnState if version >= ABORTABLE_FROM => ErrorCode::TransactionAbortable,
         error => error,
     }
 }

@@ -37,18 +37,28 @@ const fn fenced_since(api: ApiKey) -> i16 {
     match api {
         ApiKey::InitProducerId => 4,
         ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => 2,
+        // As with Produce, none does.
+        ApiKey::TxnOffsetCommit => i16::MAX,
         _ => 0,
     }
 }
 
 /// The code that the client of `request` is told, which is counted.
 pub(super) fn told(context: &Context, request: &Request, refused: impl Into<ErrorCode>) -> ErrorCode {
+    told_as(context, request.api, request.version(), refused)
+}
+
+/// As [`told`], in an answer that comes when the request itself is gone.
+pub(super) fn told_as(
+    context: &Context,
+    api: ApiKey,
+    version: i16,
+    refused: impl Into<ErrorCode>,
+) -> ErrorCode {
     let error = match refused.into() {
-        ErrorCode::ProducerFenced if request.version() < fenced_since(request.api) => {
-            ErrorCode::InvalidProducerEpoch
-        }
+        ErrorCode::ProducerFenced if version < fenced_since(api) => ErrorCode::InvalidProducerEpoch,
         error => error,
     };
-    context.metrics.error_answered(request.api, error.name());
+    context.metrics.error_answered(api, error.name());
     error
 }
