@@ -85,6 +85,13 @@ PLACES = [
      "synced.and_then(|()| self.storage().sync_all())", "synced"),
     ("many partitions opened: checkpoints written again before that sync", "log/log_dir_bulk.rs",
      "CheckpointFile::rewrite(&**self.storage(), &path)", "let _ = &path;\n                Ok(())"),
+    ("repair: the segment without its holes", "log/repair.rs", "new.file.sync()?;", ""),
+    ("repair: the removal of its indexes", "log/repair.rs",
+     "storage.sync_dir(&dir.path)?;\n    storage.rename", "storage.rename"),
+    ("repair: its name", "log/repair.rs",
+     "storage.rename(&temporary, &path)?;\n    storage.sync_dir(&dir.path)", "storage.rename(&temporary, &path)"),
+    ("repair: its name, when it goes on", "log/repair.rs",
+     "            dir.storage.sync_dir(&dir.path)?;\n            adjust", "            adjust"),
     ("deleted partition: its new name, at the next start", "log/log_dir.rs",
      "self.storage.sync_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))?;", ""),
 ]
@@ -126,7 +133,7 @@ def main() -> int:
 def run(copy: pathlib.Path) -> str | None:
     """What the suite says against the changed source; None if it is content."""
     environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, "HIGHWATER_CRASH_HISTORIES": HISTORIES}
-    suites = [["--lib", "log::checkpoint"],
+    suites = [["--lib", "log::checkpoint"], ["--lib", "log::repair"],
               *(["--test", "crash", test] for test in ["two_faults", "no_history", "every_operation", "compaction"])]  # fmt: skip
     for suite in suites:
         command = ["cargo", "test", "-q", "-p", "log-core", *suite]
