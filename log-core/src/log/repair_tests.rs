@@ -8,7 +8,7 @@ use super::*;
 use crate::storage::sim::SimStorage;
 
 fn open(sim: &SimStorage) -> (PartitionLog, RecoveryReport) {
-    let config = LogConfig { segment_bytes: 1024, ..LogConfig::default() };
+    let config = LogConfig { segment_bytes: 1024, index_interval_bytes: 100, ..LogConfig::default() };
     let health = Arc::<DirHealth>::default();
     PartitionLog::open(Arc::new(sim.clone()), PARTITION, health, config).expect("a healthy disk")
 }
@@ -105,7 +105,7 @@ fn a_repair_can_be_cut_at_every_operation_and_repeated() {
     let operations = whole.operations() - before;
     assert!(operations > 30, "{operations}");
     for cut in 0..operations {
-        for seed in 0..4 {
+        for seed in 0..16 {
             let disk = sim.crash(0);
             disk.cut_at(before + cut);
             let error = repair(&disk).expect_err("cut");
