@@ -83,17 +83,23 @@ pub(super) async fn join(client: &Client, join: &mut Join) -> Result<Joined, Cli
     })
 }
 
-/// Says "alive". A change of the epoch or of the assignment is RebalanceInProgress, as it is for classic members.
+/// Says "alive". A change of the epoch or of the assignment is RebalanceInProgress, as it is for classic members. The
+/// new epoch is adopted at once: the coordinator takes no second heartbeat with the old one, while what has changed is
+/// looked at only with the next poll.
 pub(super) async fn beat(
     client: &Client,
     role: Role,
     config: &GroupConfig,
-    committer: &Committer,
+    committer: &mut Committer,
 ) -> Result<ErrorCode, ClientError> {
     let response = send(client, role, config, &committer.member_id, committer.generation).await?;
     let code = ErrorCode::from(response.error_code);
+    if !code.is_ok() {
+        return Ok(code);
+    }
     let has_changed = response.assignment.is_some() || response.member_epoch != committer.generation;
-    Ok(if code.is_ok() && has_changed { ErrorCode::RebalanceInProgress } else { code })
+    committer.generation = response.member_epoch;
+    Ok(if has_changed { ErrorCode::RebalanceInProgress } else { code })
 }
 
 /// Says good-bye; a static member, that it means to come back.
@@ -139,4 +145,74 @@ fn check(config: &GroupConfig, response: &ConsumerGroupHeartbeatResponse) -> Res
 
 fn context(config: &GroupConfig) -> String {
     format!("membership of group {}", config.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use log_core::wire::ApiKey;
+    use log_core::wire::messages::consumer_group_heartbeat_response::Assignment;
+    use tokio::sync::mpsc;
+
+    use super::super::{Consumer, ConsumerConfig};
+    use super::*;
+    use crate::fake_broker::{TOPIC, client_of};
+
+    #[tokio::test]
+    async fn an_epoch_that_changes_while_nobody_polls_is_adopted_at_once() {
+        let (heard, mut beats) = mpsc::unbounded_channel();
+        let (mut epoch, has_rebalanced) = (0, Arc::new(AtomicBool::new(false)));
+        let is_rebalanced = has_rebalanced.clone();
+        let client = client_of(0, move |asked| {
+            if asked.api != ApiKey::ConsumerGroupHeartbeat {
+                return Vec::new();
+            }
+            let request: ConsumerGroupHeartbeatRequest = asked.decode();
+            let is_full = request.topic_partitions.is_some();
+            heard.send((request.member_epoch, is_full)).ok();
+            if request.member_epoch != epoch {
+                let error_code = ErrorCode::FencedMemberEpoch.code();
+                return asked.answer(&message!(ConsumerGroupHeartbeatResponse { error_code }));
+            }
+            let next = if is_rebalanced.load(Ordering::SeqCst) { 2 } else { 1 };
+            let is_new = std::mem::replace(&mut epoch, next) != next;
+            asked.answer(&message!(ConsumerGroupHeartbeatResponse {
+                member_epoch: epoch,
+                heartbeat_interval_ms: 1,
+                assignment: (is_new || is_full).then(Assignment::default),
+            }))
+        })
+        .await;
+        let group = GroupConfig {
+            protocol: GroupProtocol::Consumer { assignor: None },
+            auto_commit: None,
+            ..GroupConfig::new("group")
+        };
+        let config = ConsumerConfig { group: Some(group), ..ConsumerConfig::default() };
+        let mut consumer = Consumer::new(&client, config);
+        consumer.subscribe([TOPIC]).unwrap();
+        while consumer.group_member().unwrap().generation < 0 {
+            consumer.poll(Duration::from_millis(1)).await.unwrap();
+        }
+        assert_eq!(beats.recv().await, Some((0, true)));
+        has_rebalanced.store(true, Ordering::SeqCst);
+        let mut beat = (1, false);
+        while beat == (1, false) {
+            beat = beats.recv().await.unwrap();
+        }
+        for _ in 0..3 {
+            assert_eq!(beat, (2, false), "that of the last answer");
+            beat = beats.recv().await.unwrap();
+        }
+        assert_eq!(consumer.group_member().unwrap().generation, 2);
+        let rejoined = loop {
+            consumer.poll(Duration::from_millis(1)).await.unwrap();
+            match beats.try_recv() {
+                Ok((2, false)) | Err(_) => {}
+                Ok(beat) => break beat,
+            }
+        };
+        assert_eq!(rejoined, (2, true), "with all that it holds, in the epoch that it has");
+    }
 }

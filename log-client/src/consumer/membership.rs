@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use log_core::wire::messages::join_group_request::JoinGroupRequestProtocol;
@@ -251,6 +252,8 @@ pub(super) struct Heartbeat {
     pub(super) signal: watch::Receiver<Signal>,
     /// The member itself wants a rebalance.
     pub(super) is_overruled: bool,
+    /// As the coordinator's last answer has it.
+    generation: Arc<AtomicI32>,
     _end: DropGuard,
 }
 
@@ -267,20 +270,33 @@ impl Heartbeat {
     ) -> Heartbeat {
         let (signals, signal) = watch::channel(Signal::Alive);
         let ended = CancellationToken::new();
-        let task = beat(client.clone(), role, config, committer, interval, last_poll, signals);
+        let generation = Arc::new(AtomicI32::new(committer.generation));
+        let published = Published { generation: generation.clone(), signals };
+        let task = beat(client.clone(), role, config, committer, interval, last_poll, published);
         tokio::spawn(ended.clone().run_until_cancelled_owned(task));
-        Heartbeat { signal, is_overruled: false, _end: ended.drop_guard() }
+        Heartbeat { signal, is_overruled: false, generation, _end: ended.drop_guard() }
     }
+
+    /// The member's generation: for a classic one that which it joined, else the epoch that it has by now.
+    pub(super) fn generation(&self) -> i32 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
+
+/// What the task tells.
+struct Published {
+    generation: Arc<AtomicI32>,
+    signals: watch::Sender<Signal>,
 }
 
 async fn beat(
     client: Client,
     role: Role,
     config: Arc<GroupConfig>,
-    committer: Committer,
+    mut committer: Committer,
     interval: Duration,
     last_poll: Arc<Mutex<Instant>>,
-    signals: watch::Sender<Signal>,
+    Published { generation, signals }: Published,
 ) {
     let mut last_answer = Instant::now();
     loop {
@@ -292,8 +308,12 @@ async fn beat(
             signals.send_replace(Signal::Lost(ErrorCode::UnknownMemberId));
             return;
         }
-        let code = match beat_once(&client, role, &config, &committer).await {
-            Ok(code) => code,
+        let code = match beat_once(&client, role, &config, &mut committer).await {
+            Ok(code) => {
+                // Before the signal: whoever heeds it goes on from there.
+                generation.store(committer.generation, Ordering::Release);
+                code
+            }
             Err(error) => {
                 tracing::debug!(group = config.id, %error, "heartbeat failed");
                 client.forget_coordinator(&config.id);
@@ -336,7 +356,7 @@ async fn beat_once(
     client: &Client,
     role: Role,
     config: &GroupConfig,
-    committer: &Committer,
+    committer: &mut Committer,
 ) -> Result<ErrorCode, ClientError> {
     if config.is_epochal() {
         return epoch_member::beat(client, role, config, committer).await;

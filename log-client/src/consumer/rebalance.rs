@@ -34,8 +34,8 @@ use crate::topic_partition::TopicPartition;
 pub(super) struct Group {
     pub(super) config: Arc<GroupConfig>,
     member_id: String,
-    /// -1 outside of the group.
-    generation: i32,
+    /// That which it joined, until the heartbeat knows better; -1 outside of the group.
+    joined_generation: i32,
     phase: Phase,
     heartbeat: Option<Heartbeat>,
     /// When the application last asked for records. The heartbeat looks at it.
@@ -65,7 +65,7 @@ impl Group {
         Group {
             config: Arc::new(config),
             member_id: String::new(),
-            generation: -1,
+            joined_generation: -1,
             phase: Phase::Outside,
             heartbeat: None,
             last_poll: Arc::new(Mutex::new(Instant::now())),
@@ -95,7 +95,7 @@ impl Group {
     pub(super) fn end(&mut self) -> String {
         self.heartbeat = None;
         self.phase = Phase::Outside;
-        self.generation = -1;
+        self.joined_generation = -1;
         std::mem::take(&mut self.member_id)
     }
 
@@ -114,11 +114,17 @@ impl Group {
         Some(heartbeat.signal.clone())
     }
 
+    /// -1 outside of the group.
+    fn generation(&self) -> i32 {
+        self.heartbeat.as_ref().map_or(self.joined_generation, Heartbeat::generation)
+    }
+
     pub(super) fn committer(&self) -> Committer {
+        let generation = self.generation();
         Committer {
-            generation: self.generation,
+            generation,
             member_id: self.member_id.clone(),
-            instance_id: self.config.instance_id.clone().filter(|_| self.generation >= 0),
+            instance_id: self.config.instance_id.clone().filter(|_| generation >= 0),
         }
     }
 
@@ -225,7 +231,7 @@ impl Consumer {
     fn lose(&mut self, forget_member: bool) {
         let Some(group) = &mut self.group else { return };
         group.heartbeat = None;
-        group.generation = -1;
+        group.joined_generation = -1;
         group.last_committed.clear();
         if forget_member {
             group.member_id.clear();
@@ -242,6 +248,7 @@ impl Consumer {
         let role = self.group_role();
         let Some(group) = &mut self.group else { return };
         group.phase = Phase::Joining;
+        group.joined_generation = group.generation();
         group.heartbeat = None;
         let owned = match group.config.is_cooperative() {
             true => self.positions.partitions().cloned().collect(),
@@ -254,7 +261,7 @@ impl Consumer {
             subscription: Subscription {
                 topics: self.subscription.clone(),
                 owned,
-                generation: group.generation,
+                generation: group.joined_generation,
             },
         };
         let client = self.client.clone();
@@ -282,7 +289,7 @@ impl Consumer {
         };
         group.join_failures = 0;
         group.member_id = joined.member_id;
-        group.generation = joined.generation;
+        group.joined_generation = joined.generation;
         group.partition_counts = joined.partition_counts;
         group.auto_commit_at = now + group.config.auto_commit.unwrap_or_default();
         group.phase = Phase::Stable;
