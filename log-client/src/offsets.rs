@@ -336,7 +336,11 @@ impl Client {
             }
             let is_right_one = matches!(
                 error.code(),
-                Some(ErrorCode::CoordinatorLoadInProgress | ErrorCode::ConcurrentTransactions)
+                Some(
+                    ErrorCode::CoordinatorLoadInProgress
+                        | ErrorCode::ConcurrentTransactions
+                        | ErrorCode::UnstableOffsetCommit
+                )
             );
             if !is_right_one {
                 self.forget_coordinator_of(what, name);
@@ -368,4 +372,38 @@ pub(crate) fn by_topic<'a, T>(
         topics.entry(&*partition.topic).or_default().push((partition.partition, value));
     }
     topics
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use log_core::wire::ApiKey;
+    use log_core::wire::messages::OffsetFetchResponse;
+    use log_core::wire::messages::offset_fetch_response::OffsetFetchResponseGroup;
+
+    use super::*;
+    use crate::fake_broker::client_of;
+
+    #[tokio::test]
+    async fn who_waits_for_a_transaction_to_end_looks_for_no_other_coordinator() {
+        let look_ups = Arc::new(AtomicUsize::new(0));
+        let (counted, mut unstable) = (look_ups.clone(), 3);
+        let client = client_of(0, move |asked| match asked.api {
+            ApiKey::OffsetFetch => {
+                let code = if unstable > 0 { ErrorCode::UnstableOffsetCommit } else { ErrorCode::None };
+                unstable -= 1;
+                let group =
+                    message!(OffsetFetchResponseGroup { group_id: "group".into(), error_code: code.code() });
+                asked.answer(&message!(OffsetFetchResponse { groups: vec![group] }))
+            }
+            _ => {
+                counted.fetch_add(1, Ordering::SeqCst);
+                Vec::new()
+            }
+        })
+        .await;
+        assert_eq!(client.committed_offsets("group", None).await.unwrap(), []);
+        assert_eq!(look_ups.load(Ordering::SeqCst), 1);
+    }
 }

@@ -170,8 +170,9 @@ mod tests {
             }
             let request: ConsumerGroupHeartbeatRequest = asked.decode();
             let is_full = request.topic_partitions.is_some();
-            heard.send((request.member_epoch, is_full)).ok();
-            if request.member_epoch != epoch {
+            let is_fenced = request.member_epoch != epoch;
+            heard.send((if is_fenced { -1 } else { epoch }, is_full)).ok();
+            if is_fenced {
                 let error_code = ErrorCode::FencedMemberEpoch.code();
                 return asked.answer(&message!(ConsumerGroupHeartbeatResponse { error_code }));
             }

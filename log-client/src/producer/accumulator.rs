@@ -77,6 +77,7 @@ impl Accumulator {
                 linger: config.linger,
                 batch_bytes_max: config.batch_bytes_max,
                 in_flight_max: config.batches_in_flight_max(),
+                may_renew: config.may_renew(),
                 backoff,
             },
             style: BatchStyle {
@@ -371,6 +372,30 @@ mod tests {
         assert!(drained.batches.is_empty() && drained.needs_identity);
         accumulator.identity = Some(Identity { producer_id: 1, epoch: 0 });
         assert_eq!(accumulator.drain(now, to_one).batches.len(), 1);
+    }
+
+    #[test]
+    fn a_numbered_batch_that_expires_in_a_transaction_lets_nothing_past_until_the_next_epoch() {
+        let transactional =
+            ProducerConfig { transactional_id: Some("id".to_owned()), ..ProducerConfig::default() };
+        let mut accumulator = Accumulator::new(&transactional, Backoff::default());
+        let (now, topic) = (Instant::now(), topic(1));
+        let identity = Identity { producer_id: 1, epoch: 0 };
+        accumulator.restart(identity);
+        drop(accumulator.append(now, &topic, &ProducerRecord::to("t"), 0, 0).unwrap());
+        accumulator.flush();
+        let (_, partition, mut batch) = accumulator.drain(now, to_one).batches.pop().unwrap();
+        batch.outcome_unknown = true;
+        accumulator.failed(&partition, batch, now);
+        let later = now + transactional.delivery_timeout;
+        drop(accumulator.append(later, &topic, &ProducerRecord::to("t"), 0, 0).unwrap());
+        accumulator.flush();
+        let drained = accumulator.drain(later, to_one);
+        assert_eq!((drained.lost.len(), drained.batches.len()), (1, 0));
+        assert_eq!(accumulator.identity, Some(identity));
+        accumulator.restart(Identity { epoch: 1, ..identity });
+        let (.., batch) = accumulator.drain(later, to_one).batches.pop().unwrap();
+        assert_eq!(batch.stamp().map(|it| (it.epoch, it.base_sequence)), Some((1, 0)));
     }
 
     #[test]

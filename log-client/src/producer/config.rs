@@ -126,6 +126,11 @@ impl ProducerConfig {
         self.transactional_id.is_some() || self.idempotence && self.acks == Acks::All
     }
 
+    /// Whether the producer may go on under an epoch of its own choice. Those of transactions are the coordinator's.
+    pub(super) fn may_renew(&self) -> bool {
+        self.is_idempotent() && self.transactional_id.is_none()
+    }
+
     /// Batches of one partition that may be unanswered at a time.
     pub(super) fn batches_in_flight_max(&self) -> usize {
         // Brokers remember the last five batches of a producer: a sixth in flight could not be

@@ -10,7 +10,8 @@
 //! out only when nothing else is in flight. A batch that fails for good after it was numbered leaves a
 //! hole in the sequence, past which the broker takes nothing: once nothing is in flight, the partition
 //! goes on under the next epoch, from sequence 0 (KIP-360). Batches whose outcome is not known then fail
-//! with it, because numbered anew they could not be recognised as sent before.
+//! with it, because numbered anew they could not be recognised as sent before. Within a transaction the epoch is the
+//! coordinator's to raise: there nothing goes out any more until the transaction has been aborted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub(super) struct QueueLimits {
     pub(super) linger: Duration,
     pub(super) batch_bytes_max: usize,
     pub(super) in_flight_max: usize,
+    /// Whether a partition may go on under an epoch of its own choice.
+    pub(super) may_renew: bool,
     /// Delays after failures.
     pub(super) backoff: Backoff,
 }
@@ -105,6 +108,9 @@ impl Queue {
     pub(super) fn due(&self, now: Instant, limits: &QueueLimits) -> Due {
         if let Some(blocked_until) = self.blocked_until.filter(|&until| until > now) {
             return Due::At(blocked_until);
+        }
+        if self.has_hole && !limits.may_renew {
+            return Due::Never;
         }
         if self.has_hole || !self.retries.is_empty() {
             let has_work = !self.retries.is_empty() || !self.sealed.is_empty() || self.open.is_some();

@@ -9,6 +9,7 @@ const LIMITS: QueueLimits = QueueLimits {
     linger: Duration::from_millis(5),
     batch_bytes_max: 1000,
     in_flight_max: 5,
+    may_renew: true,
     backoff: Backoff { initial: Duration::from_millis(100), max: Duration::from_millis(100) },
 };
 

@@ -360,8 +360,7 @@ impl Sender {
             },
         };
         let code = ErrorCode::from(response.error_code);
-        // A new epoch is not the producer's to choose within a transaction.
-        let may_renew = self.shared.config.is_idempotent() && self.shared.transactional.is_none();
+        let may_renew = self.shared.config.may_renew();
         let mut accumulator = self.shared.accumulator.lock();
         let has_older = accumulator.queue(&sent.partition).has_older(sent.batch.id);
         match judge(response, may_renew, has_older, sent.batch.record_count()) {
@@ -379,6 +378,12 @@ impl Sender {
             Verdict::Disowned => {
                 sent.batch.last_error = Some(code.to_string().into());
                 accumulator.disowned(&sent.partition, sent.batch, Instant::now());
+            }
+            // Nobody would discard its halves.
+            Verdict::Split if self.is_aborting() => {
+                accumulator.queue(&sent.partition).gave_up(&sent.batch);
+                drop(accumulator);
+                self.resolve(sent.batch, Err(ProduceError::Aborted));
             }
             Verdict::Split => {
                 let id = sent.batch.id;
@@ -405,16 +410,23 @@ impl Sender {
         tracing::debug!(partition = %sent.partition, error, "batch will be sent again");
         sent.batch.last_error = Some(error.into());
         let now = Instant::now();
-        let transactional = self.shared.transactional.as_ref();
-        if transactional.is_some_and(|it| it.state.lock().is_aborting()) {
-            self.shared.accumulator.lock().queue(&sent.partition).gave_up(&sent.batch);
+        let mut accumulator = self.shared.accumulator.lock();
+        // Under the lock, as above: what is put back before an abort is discarded by it.
+        if self.is_aborting() {
+            accumulator.queue(&sent.partition).gave_up(&sent.batch);
+            drop(accumulator);
             return self.resolve(sent.batch, Err(ProduceError::Aborted));
         }
         if sent.batch.deadline <= now {
-            self.shared.accumulator.lock().queue(&sent.partition).gave_up(&sent.batch);
+            accumulator.queue(&sent.partition).gave_up(&sent.batch);
+            drop(accumulator);
             return self.give_up(&sent.partition, sent.batch);
         }
-        self.shared.accumulator.lock().failed(&sent.partition, sent.batch, now);
+        accumulator.failed(&sent.partition, sent.batch, now);
+    }
+
+    fn is_aborting(&self) -> bool {
+        self.shared.transactional.as_ref().is_some_and(|it| it.state.lock().is_aborting())
     }
 
     fn refuse(&self, partition: TopicPartition, batch: Batch, code: ErrorCode, message: Option<&str>) {
@@ -520,5 +532,46 @@ impl Sender {
         left.into_iter().for_each(|batch| self.resolve(batch, Err(reason.clone())));
         // Wakes those that wait for memory.
         self.shared.memory.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Producer, ProducerConfig, ProducerRecord};
+    use super::*;
+    use crate::fake_broker::{TOPIC, client_of};
+
+    #[tokio::test]
+    async fn a_batch_that_is_too_large_is_not_divided_once_its_transaction_is_being_aborted() {
+        let client = client_of(2, |_| Vec::new()).await;
+        let config = ProducerConfig { transactional_id: Some("id".to_owned()), ..ProducerConfig::default() };
+        // Its own sender never runs: nothing is awaited from when there are records.
+        let topic = client.topic(TOPIC, config.block_max, false).await.unwrap();
+        let shared = Producer::new(&client, config).shared.clone();
+        let mut sender = Sender::new(shared.clone());
+        let transactional = shared.transactional.as_ref().unwrap();
+        let identity = Identity { producer_id: 7, epoch: 0 };
+        shared.accumulator.lock().restart(identity);
+        transactional.state.lock().initialised(identity, Protocol::Implicit);
+        transactional.state.lock().begin().unwrap();
+        let now = Instant::now();
+        let mut drained = {
+            let mut accumulator = shared.accumulator.lock();
+            for _ in 0..2 {
+                drop(accumulator.append(now, &topic, &ProducerRecord::to(TOPIC), 0, 0).unwrap());
+            }
+            accumulator.flush();
+            accumulator.drain(now, |_| Route::To("broker:1".into()))
+        };
+        let (_, partition, mut batch) = drained.batches.pop().unwrap();
+        batch.build().unwrap();
+        let acknowledged = shared.accumulator.lock().flush().pop().unwrap();
+        transactional.state.lock().abort().unwrap();
+        let named = TopicRef::from(TOPIC);
+        let refused = ProducePartitionResponse::error(0, ErrorCode::MessageTooLarge.code());
+        let answer = HashMap::from([((named.clone(), 0), refused)]);
+        sender.answered(Sent { partition, named, batch }, Some(&answer));
+        assert!(matches!(acknowledged.now_or_never(), Some(Ok(Err(ProduceError::Aborted)))));
+        assert!(shared.accumulator.lock().flush().is_empty(), "nothing is left to be waited for");
     }
 }
