@@ -15,7 +15,6 @@ impl From<TransactionError> for ErrorCode {
             TransactionError::ProducerFenced => ErrorCode::ProducerFenced,
             TransactionError::Concurrent => ErrorCode::ConcurrentTransactions,
             TransactionError::InvalidState => ErrorCode::InvalidTxnState,
-            TransactionError::NotInTransaction => ErrorCode::TransactionAbortable,
         }
     }
 }

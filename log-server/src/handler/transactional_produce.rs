@@ -176,7 +176,6 @@ fn refused(version: i16, error: &TransactionRefused) -> Refused {
                 ErrorCode::InvalidProducerIdMapping
             }
             TransactionError::Concurrent => concurrent(version),
-            TransactionError::NotInTransaction => return not_part(version),
             TransactionError::InvalidState | TransactionError::InvalidTimeout => ErrorCode::InvalidTxnState,
         },
         TransactionRefused::Unavailable(_) | TransactionRefused::NoProducerId => ErrorCode::NotEnoughReplicas,

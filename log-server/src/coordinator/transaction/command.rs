@@ -116,9 +116,6 @@ pub enum TransactionError {
     /// The transaction is not in a state in which that can be done.
     #[error("the transaction is not in a state to do this")]
     InvalidState,
-    /// The partition is not part of an open transaction of this producer.
-    #[error("the partition is not in the transaction")]
-    NotInTransaction,
 }
 
 /// A change of state.
