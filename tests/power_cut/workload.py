@@ -171,8 +171,8 @@ class Life:
         try:
             return self.consumer.get_watermark_offsets(TopicPartition(name, partition), TIMEOUT_S)
         except KafkaException as error:
-            # A client whose broker has just restarted may have forgotten what it knew of its topics.
-            if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:
+            # A client whose only broker has just restarted may have forgotten what it knew of topics and leaders.
+            if error.args[0].code() in (KafkaError._UNKNOWN_PARTITION, KafkaError._NOENT):
                 return 0, 0
             raise
 
