@@ -77,6 +77,21 @@ def broker(broker_kind, tmp_path_factory) -> Broker:
     broker.discard()
 
 
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory) -> Broker:
+    """An Apache Kafka that tests share which hold a tool of ours against it."""
+    broker = ApacheKafka(tmp_path_factory.mktemp("apache-kafka"), {"group.min.session.timeout.ms": 1000})
+    broker.start()
+    yield broker
+    broker.discard()
+
+
+@pytest.fixture(params=["highwater", "kafka"])
+def either(request) -> Broker:
+    """A shared broker of either kind, for what has to work on both."""
+    return request.getfixturevalue("broker" if request.param == "highwater" else "apache_kafka")
+
+
 @pytest.fixture
 def start_broker(broker_kind, tmp_path, request):
     """Starts brokers of the test's own: `start_broker({"num.partitions": 3})`."""

@@ -5,12 +5,13 @@ each topic here is one that closes the segment before it, since the segment that
 """
 
 import re
+import threading
 import time
 
 import pytest
 import requests
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, OffsetSpec, ResourceType
 
 from harness.admin import TIMEOUT_S, admin, create_topic
 from harness.broker import wait_until
@@ -207,3 +208,131 @@ def test_killed_while_compacting(start_broker, topic, rng, request):
         check(table, read(broker.bootstrap, topic, table.end))
     table.roll(rng)
     wait_compacted(broker, table, 300)
+
+
+class Load(threading.Thread):
+    """Updates a table until it is told to stop, a few acknowledged records after the other."""
+
+    KEYS = 20
+
+    def __init__(self, table: Table, rng):
+        super().__init__(daemon=True)
+        self.table = table
+        self.rng = rng
+        self.stopping = threading.Event()
+        # Held to have it pause: a reader comes to no end of a log that grows faster than it asks.
+        self.pause = threading.Lock()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Runs as the thread."""
+        try:
+            while not self.stopping.wait(0.01):
+                with self.pause:
+                    self.table.update(self.rng, 20, self.KEYS)
+        except BaseException as error:  # The test has to learn of it.
+            self.error = error
+
+    def wait_past(self, offset: int) -> None:
+        """Returns when everything below `offset` is acknowledged."""
+
+        def is_past():
+            assert self.error is None, self.error
+            return self.table.end >= offset
+
+        wait_until(is_past, f"everything below {offset} is acknowledged", 60)
+
+    def wait_rolled(self) -> None:
+        """Returns when so much has been sent that the segment that was written to is closed, and the one after it."""
+        segment = COMPACTED["segment.bytes"] // VALUE_BYTES
+        self.wait_past(self.table.end + 3 * segment)
+
+    def stop(self) -> None:
+        """Ends the thread, with everything acknowledged."""
+        self.stopping.set()
+        self.join(60)
+        assert not self.is_alive() and self.error is None, self.error
+
+
+def alter(broker, topic: str, **settings) -> None:
+    """Sets what is given of a topic's settings, with `_` for `.`, and returns when they act."""
+    entry = lambda name, value: ConfigEntry(  # noqa: E731
+        name.replace("_", "."), str(value), incremental_operation=AlterConfigOpType.SET
+    )
+    entries = [entry(name, value) for name, value in settings.items()]
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+    client = admin(broker.bootstrap)
+    client.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
+    # Kafka's broker takes what has changed in the order in which it did: who sees the topic sees the settings.
+    create_topic(broker.bootstrap, f"after-{topic}-{time.monotonic_ns()}", 1)
+
+
+def check_under_load(broker, load: Load, offset: int = 0) -> list:
+    """Reads what is there from an offset on: nothing but what was sent, and the latest of what had been acknowledged."""
+    table = load.table
+    with load.pause:
+        acknowledged = dict(table.latest)
+        records = read(broker.bootstrap, table.topic, table.end, offset)
+    load.wait_past(records[-1][0] + 1)
+    assert [offset for offset, _, _ in records] == sorted({offset for offset, _, _ in records})
+    assert all(table.sent[offset] == (key, value) for offset, key, value in records)
+    latest = {key: offset for offset, key, _ in records}
+    for key, (sent_at, _) in acknowledged.items():
+        assert sent_at < offset or latest.get(key, -1) >= sent_at, key
+    return records
+
+
+def test_the_policy_changes_under_load(start_broker, topic, rng):
+    """delete, compact, both, and delete again, over restarts, while a client goes on writing.
+
+    Without compaction nothing but the oldest goes, with it the latest of every key stays, and what it was turned off
+    for stays from then on.
+    """
+    broker = start_broker({**SETTINGS, "log.retention.check.interval.ms": 100})
+    create_topic(broker.bootstrap, topic, 1, {**COMPACTED, "cleanup.policy": "delete", "retention.ms": -1})
+    load = Load(Table(broker.bootstrap, topic), rng)
+    load.start()
+
+    def offsets(start: int) -> list[int]:
+        return [offset for offset, _, _ in check_under_load(broker, load, start)]
+
+    def restart() -> None:
+        broker.stop()
+        broker.start()
+
+    load.wait_rolled()
+    there = offsets(0)
+    assert there == list(range(len(there))), "nothing is compacted"
+
+    alter(broker, topic, cleanup_policy="compact")
+    # All of it would be compacted if it were not written to: of what was there a part is left at most.
+    compacted = lambda end: wait_until(  # noqa: E731
+        lambda: sum(offset < end for offset in offsets(0)) <= 2 * Load.KEYS, f"the log is compacted up to {end}", 60
+    )
+    compacted(len(there))
+    restart()
+    end = load.table.end
+    load.wait_rolled()
+    compacted(end)
+
+    alter(broker, topic, cleanup_policy="compact,delete", retention_bytes=1)
+
+    def log_start() -> int:
+        # A client of its own: what an older one knows of the leader is not so any more after a restart.
+        consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": new_group()})
+        start, _ = consumer.get_watermark_offsets(TopicPartition(topic, 0), TIMEOUT_S)
+        consumer.close()
+        return start
+
+    wait_until(lambda: log_start() > end, "the oldest segments go", 60)
+    alter(broker, topic, cleanup_policy="delete", retention_bytes=-1)
+    kept_from = load.table.end
+    restart()
+    load.wait_rolled()
+    load.wait_rolled()
+    kept = offsets(kept_from)
+    assert kept == list(range(kept_from, kept[-1] + 1)), "nothing is compacted any more"
+    load.stop()
+    oldest = log_start()
+    assert end < oldest <= kept_from
+    check_under_load(broker, load, oldest)

@@ -26,7 +26,7 @@ CLIENTS = {client.name: client for client in [
 ]}  # fmt: skip
 
 CELLS = [*scenarios.CODECS, "headers", "nulls", "900 KB", "group, classic", "group, KIP-848", "seek by time",
-         "idempotence", "transactions", "admin"]  # fmt: skip
+         "idempotence", "transactions", "offsets in transactions", "fencing", "admin"]  # fmt: skip
 
 # How many clients run at a time: they wait most of the time, for rebalances above all.
 AT_A_TIME = 3
@@ -51,6 +51,10 @@ def check(client, cell: str, topic: str, broker, lossy) -> None:
             scenarios.idempotence(client, topic, lossy)
         case "transactions":
             scenarios.transactions(client, topic)
+        case "offsets in transactions":
+            scenarios.offsets_in_transactions(client, topic)
+        case "fencing":
+            scenarios.fencing(client, topic)
         case "admin":
             scenarios.admin(client, topic)
         case codec:

@@ -330,7 +330,8 @@ def test_command_line_and_http(quick_broker, topic):
     assert f"{topic}: 0,1" in described and "assignor uniform" in described
     assert topic in broker.cli("lag", "--bootstrap", broker.bootstrap, group).stdout.decode()
     groups = requests.get(f"{broker.http}/api/v1/groups", timeout=TIMEOUT_S).json()["groups"]
-    assert {"group": group, "state": "Stable", "protocol_type": "consumer"} in groups
+    shown = next(each for each in groups if each["group"] == group)
+    assert (shown["state"], shown["protocol_type"], shown["protocol"]) == ("Stable", "consumer", "consumer")
     lag = requests.get(f"{broker.http}/api/v1/groups/{group}/lag", timeout=TIMEOUT_S).json()
     assert [row["committed_offset"] for row in lag["partitions"]] == [1]
     consumer.close()

@@ -1,6 +1,9 @@
 """Damage to what is at rest: it is found, never served, and given up only when an operator says so."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -178,3 +181,27 @@ def test_damage_after_it_was_read_is_not_served(damaged, topic):
     assert error is None and len(values) == MESSAGES
     flip(segment, hole)
     check_served(broker, topic, hole)
+
+
+def test_a_file_that_is_cut_under_the_writer_is_named_before_the_process_dies(start_broker, topic):
+    """SIGBUS: nothing may be acknowledged that a page without a disk has taken. The next start finds what is missing."""
+    broker = start_broker()
+    create_topic(broker.bootstrap, topic)
+    assert produce(broker, topic, range(3)) == []
+    # Where the checkpoint is.
+    broker.stop()
+    broker.start()
+    assert produce(broker, topic, range(3, 4)) == []
+    (segment,) = (broker.data_dir / "topics" / f"{topic}-0").glob("*.log")
+    os.truncate(segment, 0)
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 1000, "log_level": 0})
+    acknowledged = []
+    producer.produce(topic, value(4), on_delivery=lambda error, _: acknowledged.append(error is None))
+    assert broker.wait_stopped() == -signal.SIGBUS
+    producer.flush(60)
+    assert acknowledged == [False]
+    said = re.search(rf"^SIGBUS at byte (\d+) of {re.escape(str(segment))}: .*$", broker.log_tail(), re.MULTILINE)
+    assert said and int(said[1]) > 4 * VALUE_BYTES, broker.log_tail()
+    broker.start()
+    assert produce(broker, topic, range(4, 5)) != [], "what is missing is noticed"
+    assert f'highwater_partition_read_only{{topic="{topic}",partition="0"}} 1' in metrics(broker)

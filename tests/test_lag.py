@@ -1,6 +1,5 @@
 """What a group is behind by: in records and in seconds, from the JSON API, the metrics and `highwater lag`."""
 
-import json
 import os
 import re
 import threading
@@ -14,6 +13,7 @@ from kafka import TopicPartition as KafkaPythonPartition
 
 from harness.admin import TIMEOUT_S, admin, create_topic
 from harness.clients import new_group
+from harness.lag import OVER_HTTP, SOURCES, json_lag, metrics_lag
 from harness.ledger import Reader, Stream
 
 # How long the consumer pauses.
@@ -23,44 +23,6 @@ PAUSE_S = float(os.environ.get("HIGHWATER_LAG_PAUSE_S", "30"))
 TOLERANCE_S = 1.0
 
 pytestmark = pytest.mark.highwater_only("lag is Highwater's")
-
-
-def json_lag(broker, group: str) -> dict[tuple[str, int], tuple[int, float]]:
-    """Records and seconds by topic and partition, from the JSON API."""
-    answer = requests.get(f"{broker.http}/api/v1/groups/{group}/lag", timeout=30)
-    assert answer.status_code == 200, answer.text
-    lag = {}
-    for entry in answer.json()["partitions"]:
-        assert set(entry) == {
-            "topic", "partition", "committed_offset", "log_end_offset", "lag_records", "lag_seconds",
-        }  # fmt: skip
-        assert entry["lag_records"] == entry["log_end_offset"] - entry["committed_offset"]
-        lag[entry["topic"], entry["partition"]] = entry["lag_records"], entry["lag_seconds"]
-    return lag
-
-
-def metrics_lag(broker, group: str) -> dict[tuple[str, int], tuple[int, float]]:
-    """The same from the metrics."""
-    text = requests.get(f"{broker.http}/metrics", timeout=30).text
-    found = {}
-    for unit in ("records", "seconds"):
-        pattern = rf'^highwater_group_lag_{unit}\{{group="{group}",topic="([^"]+)",partition="(\d+)"\}} (\S+)$'
-        found[unit] = {(t, int(p)): float(v) for t, p, v in re.findall(pattern, text, re.MULTILINE)}
-    assert set(found["records"]) == set(found["seconds"])
-    return {place: (int(records), found["seconds"][place]) for place, records in found["records"].items()}
-
-
-def cli_lag(broker, group: str) -> dict[tuple[str, int], tuple[int, float]]:
-    """The same from `highwater lag`."""
-    lines = broker.cli("lag", group, "--bootstrap", broker.bootstrap, "--json").stdout.splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert {row["group"] for row in rows} <= {group}
-    return {(row["topic"], row["partition"]): (row["lag_records"], row["lag_seconds"]) for row in rows}
-
-
-# A group without any offset has nothing to show on the command line, and is an error there.
-OVER_HTTP = [json_lag, metrics_lag]
-SOURCES = [*OVER_HTTP, cli_lag]
 
 
 class Load:
@@ -300,7 +262,7 @@ def test_records_deleted_before_they_were_consumed(broker, topic):
     place = TopicPartition(topic, 0, 10)
     admin(broker.bootstrap).delete_records([place])[place].result(TIMEOUT_S)
     first = (old + 4_000_000) / 1000
-    for source in (metrics_lag, cli_lag):
+    for source in SOURCES:
         before = time.time()
         records, seconds = source(broker, group)[topic, 0]
         after = time.time()

@@ -4,8 +4,9 @@ import time
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import ConfigResource
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource
 
+from harness import raw_produce
 from harness.admin import admin, create_topic, error_of
 from harness.broker import wait_until
 from harness.clients import CODECS, Confluent, new_group
@@ -42,15 +43,21 @@ def errors_of(answers: list) -> list[int]:
     return [error for error, _ in answers]
 
 
-def stored_codecs(broker, topic: str) -> list[str]:
-    """The codecs of a partition's batches, as they lie in its first segment: the format is the same for both brokers."""
+def stored_batches(broker, topic: str) -> list[tuple[str, int]]:
+    """Codec and size of a partition's batches, as they lie in its first segment: the format is the same for both brokers."""
     (segment,) = broker.data_dir.glob(f"**/{topic}-0/00000000000000000000.log")
     data = segment.read_bytes()
-    codecs, at = [], 0
+    batches, at = [], 0
     while at + 61 <= len(data) and data[at + 16] == 2:
-        codecs.append(CODEC_IDS[data[at + 22] & 7])
-        at += 12 + int.from_bytes(data[at + 8 : at + 12], "big")
-    return codecs
+        size = 12 + int.from_bytes(data[at + 8 : at + 12], "big")
+        batches.append((CODEC_IDS[data[at + 22] & 7], size))
+        at += size
+    return batches
+
+
+def stored_codecs(broker, topic: str) -> list[str]:
+    """The codecs of a partition's batches."""
+    return [codec for codec, _ in stored_batches(broker, topic)]
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -119,6 +126,23 @@ def test_compression_type(broker, topic, stored):
     assert [(r.key, r.value, r.timestamp) for r in read] == [(m.key, m.value, m.timestamp) for m in sent]
 
 
+@pytest.mark.parametrize("codec, levels", [("gzip", [1, 9]), ("zstd", [-50, 19])])
+def test_compression_level(broker, topic, codec, levels, rng):
+    """Batches that are recompressed are as small as the topic's level makes them, and read as they were."""
+    words = ["paid", "shipped", "order", "customer", "refunded", "2013-07-01"]
+    text = " ".join(f"{rng.choice(words)}{rng.randrange(1000)}" for _ in range(10_000)).encode()
+    sizes = []
+    for level in levels:
+        name = f"{topic}-{level % 100}"
+        create_topic(broker.bootstrap, name, config={"compression.type": codec, f"compression.{codec}.level": level})
+        assert errors_of(produce_batch(broker, name, [Message(value=text, timestamp=now_ms())])) == [0]
+        ((stored, size),) = stored_batches(broker, name)
+        assert stored == codec
+        sizes.append(size)
+        assert Confluent().consume(broker.bootstrap, name, 1)[0].value == text
+    assert sizes[0] > sizes[1]
+
+
 def test_size_counts_as_sent_and_as_stored(broker, topic):
     """max.message.bytes holds for the batch as it comes, and again for what recompression makes of it."""
     large = [Message(value=b"a" * 100_000, timestamp=now_ms())]
@@ -154,3 +178,74 @@ def test_defaults_and_names_of_4x(broker, topic):
         assert gone not in described
         changed = ConfigResource(ConfigResource.Type.TOPIC, topic, {gone: "1"})
         assert error_of(client.alter_configs([changed])[changed]) == KafkaError.INVALID_CONFIG, gone
+
+
+def test_what_topics_do_not_set_is_the_broker_s(start_broker, topic):
+    """Whose clock, how far off and which codec: as the broker was started, as it is changed, and as the topic says."""
+    broker = start_broker({"compression.type": "gzip", "log.message.timestamp.before.max.ms": HOUR_MS})
+    create_topic(broker.bootstrap, topic)
+    client = admin(broker.bootstrap)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    (node,) = client.list_topics(timeout=30).brokers
+
+    def shown(name: str) -> tuple:
+        entry = client.describe_configs([resource])[resource].result(30)[name]
+        return entry.value, ConfigSource(entry.source)
+
+    def change(name: str, value: str | None) -> None:
+        operation = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+        entry = ConfigEntry(name, value, incremental_operation=operation)
+        changed = ConfigResource(ConfigResource.Type.BROKER, str(node), incremental_configs=[entry])
+        assert error_of(client.incremental_alter_configs([changed])[changed]) == 0, (name, value)
+        wait_until(lambda: (shown(name.removeprefix("log."))[1] == dynamic) == (value is not None), f"{name}={value}")
+
+    static, default = ConfigSource.STATIC_BROKER_CONFIG, ConfigSource.DEFAULT_CONFIG
+    dynamic = ConfigSource.DYNAMIC_BROKER_CONFIG
+    assert shown("compression.type") == ("gzip", static)
+    assert shown("message.timestamp.before.max.ms") == (str(HOUR_MS), static)
+    assert shown("message.timestamp.type") == ("CreateTime", default)
+    old, new = ([Message(value=b"v", timestamp=now_ms() - age)] for age in (2 * HOUR_MS, 0))
+    assert errors_of(produce_batch(broker, topic, new)) == [0]
+    assert errors_of(produce_batch(broker, topic, old)) == [KafkaError.INVALID_TIMESTAMP]
+
+    change("compression.type", "lz4")
+    change("log.message.timestamp.before.max.ms", str(3 * HOUR_MS))
+    change("log.message.timestamp.type", "LogAppendTime")
+    assert shown("compression.type") == ("lz4", dynamic)
+    assert shown("message.timestamp.type") == ("LogAppendTime", dynamic)
+    ((error, (kind, _)),) = produce_batch(broker, topic, old)
+    assert (error, kind) == (0, 2), "the broker's clock"
+    change("log.message.timestamp.type", None)
+    ((error, (kind, _)),) = produce_batch(broker, topic, old)
+    assert (error, kind) == (0, 1), "the producer's again"
+    own = ConfigEntry("compression.type", "producer", incremental_operation=AlterConfigOpType.SET)
+    changed = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[own])
+    assert error_of(client.incremental_alter_configs([changed])[changed]) == 0
+    wait_until(lambda: shown("compression.type")[0] == "producer", "the topic has its own")
+    assert errors_of(produce_batch(broker, topic, new)) == [0]
+    assert stored_codecs(broker, topic) == ["gzip", "lz4", "lz4", "none"]
+
+
+def test_batches_that_no_client_sends(broker, topic):
+    """An offset of one's own, and the broker's clock claimed: refused as by Kafka, which says the latter only where
+    its clock counts."""
+    create_topic(broker.bootstrap, topic)
+    stamped = f"{topic}-stamped"
+    create_topic(broker.bootstrap, stamped, config={"message.timestamp.type": "LogAppendTime"})
+
+    def produced(topic: str, at: int | None = None, value: int = 0, timestamp: int | None = None) -> int:
+        batch = raw_produce.batch(now_ms() if timestamp is None else timestamp)
+        if at is not None:
+            batch[at] = value
+        return raw_produce.produce(broker.bootstrap, topic, raw_produce.sign(batch))
+
+    base_offset, attributes, log_append_time = 7, 22, 1 << 3
+    assert produced(topic) == 0
+    assert produced(topic, timestamp=-1) == 0, "there is none"
+    assert produced(topic, base_offset, 5) == KafkaError.INVALID_RECORD
+    assert produced(stamped) == 0
+    assert produced(stamped, attributes, log_append_time) == KafkaError.INVALID_TIMESTAMP
+    # A time before 1970 has no place in an index of times, and means something else in ListOffsets.
+    stricter = KafkaError.INVALID_TIMESTAMP if broker.kind == "highwater" else 0
+    assert produced(topic, attributes, log_append_time) == stricter
+    assert produced(topic, timestamp=-2) == stricter

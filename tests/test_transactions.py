@@ -304,6 +304,40 @@ def test_java_client_transforms(broker, topic, version):
     wait_read(broker, target, [[b"%c" % letter for letter in b"ABCDEFGHIJK"]])
 
 
+def test_aborted_transactions_and_retention(start_broker, topic):
+    """Of many transactions readers pass over those that were aborted, in what retention has left: one that began before
+    that among them, and whether the broker remembers it or reads it back."""
+    broker = start_broker({"log.retention.check.interval.ms": 200})
+    segment = 1 << 20
+    create_topic(broker.bootstrap, topic, config={"segment.bytes": segment, "retention.bytes": 3 * segment})
+    long, short = (transactional(broker, f"{topic}-{which}") for which in ("long", "short"))
+    long.begin_transaction()
+    write(long, topic, [b"begin"])
+    transactions = 200
+    for number in range(transactions):
+        short.begin_transaction()
+        write(short, topic, [b"%d " % number + bytes(40_000)])
+        (short.abort_transaction if number % 3 else short.commit_transaction)(TIMEOUT_S)
+    write(long, topic, [b"end"])
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": new_group()})
+    partition = TopicPartition(topic, 0)
+    wait_until(lambda: consumer.get_watermark_offsets(partition, 10)[0] > transactions, "old segments are gone")
+    consumer.close()
+    assert read(broker, topic) == [[]], "the long one is open"
+    long.abort_transaction(TIMEOUT_S)
+
+    def committed() -> list[int]:
+        return [int(value.split()[0]) for value in read(broker, topic)[0]]
+
+    for restart in (None, broker.stop, broker.kill):
+        if restart:
+            restart()
+            broker.start()
+        wait_until(lambda: committed()[-1:] == [(transactions - 1) // 3 * 3], "all that ended is seen")
+        seen = committed()
+        assert seen[0] > 0 and seen == list(range(seen[0], transactions, 3)), restart
+
+
 @pytest.mark.timeout(600)
 @java_versions
 def test_java_client_counts_while_the_broker_is_killed(start_broker, topic, version, rng, request):

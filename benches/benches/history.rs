@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use benches::figures::{directory, head, is_smoke, median, microseconds, row};
 use bytes::Bytes;
-use log_core::log::{DirHealth, Isolation, LogConfig, PartitionLog};
+use log_core::log::{CountBudget, DirHealth, Isolation, LogConfig, PartitionLog};
 use log_core::record::{BatchBuilder, Compression, ProducedBatch, ValidateOptions, validate_produced};
 use log_core::storage::{MmapStorage, WriteMode};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -136,7 +136,9 @@ impl History {
         // Opening the segments is a start's share of the first reads, and not every read's.
         for pick in picks.iter().rev() {
             black_box(
-                reader.record_timestamp(self.offsets[*pick], Isolation::Uncommitted).expect("in range"),
+                reader
+                    .first_visible(self.offsets[*pick], Isolation::Uncommitted, &CountBudget::unlimited())
+                    .expect("in range"),
             );
         }
         let mut out = vec![0_u8; 2 * RECORDS * VALUE_BYTES];
@@ -147,8 +149,10 @@ impl History {
         });
         let by_offset = each(&picks, |pick| {
             let offset = self.offsets[pick] + RECORDS as i64 / 2;
-            let found = reader.record_timestamp(offset, Isolation::Uncommitted).expect("in range");
-            assert_eq!(found.map(|found| found.offset), Some(offset));
+            let found = reader
+                .first_visible(offset, Isolation::Uncommitted, &CountBudget::unlimited())
+                .expect("in range");
+            assert_eq!(found.found().map(|found| found.offset), Some(offset));
         });
         let by_time = each(&picks, |pick| {
             let time = pick as i64 * STEP_MS;

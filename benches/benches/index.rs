@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use log_core::log::{DirHealth, Isolation, LogConfig, PartitionLog};
+use log_core::log::{CountBudget, DirHealth, Isolation, LogConfig, PartitionLog};
 use log_core::record::{BatchBuilder, Compression, ValidateOptions, validate_produced};
 use log_core::storage::{MmapStorage, WriteMode};
 
@@ -54,8 +54,12 @@ fn find(c: &mut Criterion) {
             reader.offset_for_timestamp(black_box(somewhere()), Isolation::Uncommitted).expect("sound")
         });
     });
-    group.bench_function("record_timestamp", |b| {
-        b.iter(|| reader.record_timestamp(black_box(somewhere()), Isolation::Uncommitted).expect("sound"));
+    group.bench_function("first_visible", |b| {
+        b.iter(|| {
+            reader
+                .first_visible(black_box(somewhere()), Isolation::Uncommitted, &CountBudget::unlimited())
+                .expect("sound")
+        });
     });
     group.finish();
 }

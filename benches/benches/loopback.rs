@@ -6,7 +6,7 @@
 //! line is the median of several rounds, that of the twin named after the semicolon, their ratio, and the ratio to
 //! reach. `-- --test` runs each load once and small. Not criterion: a round moves a gigabyte and has many threads.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -52,26 +52,35 @@ fn main() -> io::Result<()> {
     for (record_bytes, batch_bytes, produce_goal) in STREAMS {
         let batch = Batch::new(record_bytes, batch_bytes);
         let mut produced = Vec::new();
-        let mut fetched = Vec::new();
-        let mut bare_in = [Vec::new(), Vec::new()];
+        let mut fetched = [Vec::new(), Vec::new()];
+        let mut bare_in = [Vec::new(), Vec::new(), Vec::new()];
         let mut bare_out = Vec::new();
         for _ in 0..scale.rounds {
             let broker = RunningBroker::start(dir.path())?;
             produced.push(produce(broker.address, &batch, scale.stream_bytes, 1, REQUESTS_IN_FLIGHT)?);
-            fetched.push(fetch_all(broker.address, &batch, scale.stream_bytes)?);
+            for fetched in &mut fetched {
+                fetched.push(fetch_all(broker.address, &batch, scale.stream_bytes)?);
+            }
             broker.stop();
-            for (store, bare_in) in [Store::Map, Store::Call].into_iter().zip(&mut bare_in) {
+            for (store, bare_in) in [Store::Map, Store::Call, Store::SyncedCall].into_iter().zip(&mut bare_in)
+            {
                 bare_in.push(twin::socket_to_file(dir.path(), scale.stream_bytes, batch.bytes.len(), store)?);
             }
             bare_out.push(twin::map_to_socket(dir.path(), scale.stream_bytes, batch.bytes.len())?);
         }
         let shape = format!("{} records, batches of {}", size(record_bytes), size(batch_bytes));
         let bytes = scale.stream_bytes;
-        let [by_map, by_call] = bare_in;
+        let [by_map, by_call, by_synced_call] = bare_in;
         let load = format!("produce, acks=1, {shape}");
         report(&format!("{load}; socket to map"), bytes, produced.clone(), by_map, Some(produce_goal));
-        report(&format!("{load}; socket to file by `pwrite`"), bytes, produced, by_call, None);
-        report(&format!("hot fetch, {shape}; map to socket"), bytes, fetched, bare_out, Some(FETCH_GOAL));
+        report(&format!("{load}; socket to file by `pwrite`"), bytes, produced.clone(), by_call, None);
+        let synced = format!("{load}; the same, synced every {} ms", twin::SYNC_INTERVAL.as_millis());
+        report(&synced, bytes, produced, by_synced_call, None);
+        // Whoever reads first has the page faults: the twin's map, which the twin has filled itself, has none.
+        for (reader, fetched) in ["first reader", "second reader"].into_iter().zip(fetched) {
+            let load = format!("hot fetch, {reader}, {shape}; map to socket");
+            report(&load, bytes, fetched, bare_out.clone(), Some(FETCH_GOAL));
+        }
     }
     in_company(dir.path(), &scale)?;
     round_trip(dir.path(), &scale)
@@ -254,7 +263,8 @@ fn produce_together(broker: SocketAddr, batch: &Batch, requests: usize, acks: i1
     Ok(started.elapsed())
 }
 
-/// One producer, one record of 1 KiB in flight, acks=all, beside a bare append and `fdatasync` of as many bytes.
+/// One producer, one record of 1 KiB in flight, acks=all, beside a bare append and `fdatasync` of as many bytes, and beside
+/// a socket to a thread that does that.
 fn round_trip(dir: &Path, scale: &Scale) -> io::Result<()> {
     let topic = "alone";
     let broker = RunningBroker::start(dir)?;
@@ -264,7 +274,9 @@ fn round_trip(dir: &Path, scale: &Scale) -> io::Result<()> {
     let mut connection = Connection::open(broker.address)?;
     let (file, mut map) = twin::allocated_map(dir, 64 << 20)?;
     let mut acknowledged = Latencies::default();
-    let mut bare = Latencies::default();
+    let (mut bare, mut echoed) = (Latencies::default(), Latencies::default());
+    let total = scale.rounds * scale.requests_per_producer * batch.bytes.len();
+    let mut echo = twin::echo_when_synced(dir, total, batch.bytes.len())?;
     let mut at = 0;
     for _ in 0..scale.rounds {
         for _ in 0..scale.requests_per_producer {
@@ -280,18 +292,30 @@ fn round_trip(dir: &Path, scale: &Scale) -> io::Result<()> {
             bare.record(started.elapsed());
             at += batch.bytes.len();
         }
+        for _ in 0..scale.requests_per_producer {
+            let started = Instant::now();
+            echo.write_all(&batch.bytes)?;
+            echo.read_exact(&mut [0])?;
+            echoed.record(started.elapsed());
+        }
     }
     broker.stop();
-    for (quantile, name, goal) in
-        [(0.5, "p50", format!("≤ {ROUND_TRIP_GOAL}")), (0.99, "p99", "–".to_owned())]
-    {
-        let (ours, twins) = (acknowledged.at(quantile), bare.at(quantile));
+    let goal = format!("≤ {ROUND_TRIP_GOAL}");
+    let none = "–".to_owned();
+    let lines = [
+        (0.5, "p50", &bare, "store and `fdatasync`", &goal),
+        (0.99, "p99", &bare, "store and `fdatasync`", &none),
+        (0.5, "p50", &echoed, "the same behind a socket", &none),
+        (0.99, "p99", &echoed, "the same behind a socket", &none),
+    ];
+    for (quantile, name, twin, twin_name, goal) in lines {
+        let (ours, twins) = (acknowledged.at(quantile), twin.at(quantile));
         row([
-            format!("one producer of one request in flight, 1 KiB, acks=all, {name}; store and `fdatasync`"),
+            format!("one producer of one request in flight, 1 KiB, acks=all, {name}; {twin_name}"),
             format!("{} µs", ours.as_micros()),
             format!("{} µs", twins.as_micros()),
             format!("{:.2}", ours.as_secs_f64() / twins.as_secs_f64()),
-            goal,
+            goal.clone(),
         ]);
     }
     Ok(())

@@ -11,8 +11,8 @@ use base64::prelude::BASE64_STANDARD;
 use log_client::admin::{ConfigResource, NewTopic};
 use log_client::consumer::{GroupConfig, GroupProtocol, OffsetReset, OffsetSpec, StartAt};
 use log_client::{
-    Admin, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, IsolationLevel, Producer,
-    ProducerConfig, ProducerRecord, TopicPartition,
+    Admin, Client, ClientConfig, CommittedOffset, Consumer, ConsumerConfig, ConsumerRecord, GroupMember,
+    IsolationLevel, Producer, ProducerConfig, ProducerRecord, TopicPartition,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -43,6 +43,16 @@ struct Call {
     producer: String,
     values: Vec<String>,
     outcome: String,
+    id: String,
+    consumed: Option<Consumed>,
+}
+
+/// How far a group has come in partition 0 of a topic.
+#[derive(Deserialize)]
+struct Consumed {
+    group: String,
+    topic: String,
+    offset: i64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -160,8 +170,7 @@ impl Driver {
 
     async fn transact(&mut self, call: Call) -> Result<(), Failure> {
         if !self.transactional.contains_key(&call.producer) {
-            let config =
-                ProducerConfig { transactional_id: Some(call.producer.clone()), ..ProducerConfig::default() };
+            let config = ProducerConfig { transactional_id: Some(call.id), ..ProducerConfig::default() };
             let producer = Producer::new(&self.client, config);
             producer.init_transactions().await?;
             self.transactional.insert(call.producer.clone(), producer);
@@ -176,6 +185,10 @@ impl Driver {
         }
         for delivery in deliveries {
             delivery.await?;
+        }
+        if let Some(Consumed { group, topic, offset }) = call.consumed {
+            let offsets = [(TopicPartition::new(topic, 0), CommittedOffset::at(offset))];
+            producer.send_offsets(&offsets, &GroupMember::outsider(group)).await?;
         }
         match call.outcome.as_str() {
             "commit" => producer.commit_transaction().await?,

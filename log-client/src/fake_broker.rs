@@ -43,6 +43,11 @@ impl Asked {
     pub(crate) fn answer<R: KafkaEncode>(&self, response: &R) -> Vec<Bytes> {
         vec![wire::encode_response(response, self.version).unwrap()]
     }
+
+    /// The body of an answer that does not come, on a connection that stays.
+    pub(crate) fn answer_never(&self) -> Vec<Bytes> {
+        vec![Bytes::new()]
+    }
 }
 
 type Script = Arc<Mutex<dyn FnMut(&Asked) -> Vec<Bytes> + Send>>;
@@ -84,6 +89,9 @@ async fn serve(mut stream: TcpStream, port: u16, transaction_version: i16, scrip
         };
         if body.is_empty() {
             return;
+        }
+        if body.iter().all(Bytes::is_empty) {
+            continue;
         }
         let header = ResponseHeader { correlation_id: header.correlation_id };
         for part in header.frame(asked.api, asked.version, body).unwrap() {

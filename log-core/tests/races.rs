@@ -1,16 +1,18 @@
-//! The log's owner, its flusher and its readers, run one step at a time by a scheduler that decides at
+//! The log's owner, its flusher, its compactor and its readers, run one step at a time by a scheduler that decides at
 //! every atomic, lock and swapped pointer who goes on.
 //!
 //! `cargo test -p log-core --features shuttle --test races`; `RACES_SCHEDULES=<n>` tries more
 //! schedules than the default. A failure prints its schedule, and `RACES_REPLAY=<schedule>` runs that
 //! one alone, with the one test that it is of.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use log_core::log::{
-    AppendError, DeleteRecordsError, DirHealth, Isolation, LogConfig, LogReader, PartitionLog, ReadError,
+    AppendError, CleanupPolicy, CompactionError, CountBudget, DeleteRecordsError, DirHealth, Isolation,
+    LogConfig, LogReader, PartitionLog, ReadError,
 };
 use log_core::record::{BatchBuilder, Compression, DecompressLimits, ProducedBatch, batches};
 use log_core::storage::Storage;
@@ -23,6 +25,8 @@ use shuttle::{Config, Runner, thread};
 const PARTITION: &str = "topics/races-0";
 /// Two batches of one record fill a segment.
 const VALUE_BYTES: usize = 400;
+/// Keys of the records, one after another.
+const KEYS: i64 = 2;
 /// Readers of a schedule, each with its own way through the log.
 const READERS: usize = 2;
 
@@ -50,6 +54,11 @@ fn value(offset: i64) -> Vec<u8> {
     format!("{offset:0VALUE_BYTES$}").into_bytes()
 }
 
+/// The key of the record at an offset.
+fn key(offset: i64) -> [u8; 1] {
+    [b'a' + (offset % KEYS) as u8]
+}
+
 /// A log that the threads of one schedule share.
 struct Rig {
     health: Arc<DirHealth>,
@@ -67,6 +76,8 @@ impl Rig {
         let config = LogConfig {
             segment_bytes: LogConfig::SEGMENT_BYTES_MIN,
             index_interval_bytes: 1,
+            cleanup: CleanupPolicy::COMPACT_AND_DELETE,
+            min_cleanable_dirty_millionths: 0,
             ..LogConfig::default()
         };
         storage.create_dir_all(PARTITION).expect("room");
@@ -87,7 +98,7 @@ impl Rig {
         let mut log = self.log.lock().expect("no panic");
         let offset = log.watermarks().log_end();
         let mut builder = BatchBuilder::new(Compression::None);
-        builder.append(offset, None, Some(&value(offset)), &[]).expect("small");
+        builder.append(offset, Some(&key(offset)), Some(&value(offset)), &[]).expect("small");
         let batch = ProducedBatch::internal(builder.build(0).expect("small")).expect("well made");
         match log.append(&batch, 0, 0) {
             Ok(appended) => assert_eq!(appended.base_offset, offset),
@@ -123,6 +134,58 @@ impl Rig {
         }
     }
 
+    /// A pass of compaction, which holds the log's lock only where it changes the log.
+    fn compact(&self) {
+        match self.compact_in_steps() {
+            Ok(()) | Err(CompactionError::Overtaken | CompactionError::Unsettled) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn compact_in_steps(&self) -> Result<(), CompactionError> {
+        let log = || self.log.lock().expect("no panic");
+        let view = log().compactable(0).expect("its settings ask for it");
+        let unhurried = &mut |_: u64| true;
+        let mut pass = log().begin_compaction(view);
+        pass.prepare(1 << 10, unhurried)?;
+        while let Some(cleaned) = pass.next(unhurried)? {
+            log().take_cleaned(cleaned)?;
+        }
+        let report = pass.finish()?;
+        log().finish_compaction(&report);
+        Ok(())
+    }
+
+    /// Reads the log as a consumer does, from its start up to what is durable when it begins, and checks
+    /// that it has come by the latest record of every key. Answers with the bytes that it has read.
+    fn read_compacted(&self) -> Vec<Bytes> {
+        let before = self.reader.watermarks();
+        let (mut held, mut latest) = (Vec::new(), BTreeMap::new());
+        let mut offset = before.log_start();
+        while offset < before.high_watermark() {
+            let read = match self.reader.read(offset, 1, Isolation::Uncommitted, true) {
+                Ok(read) => read,
+                Err(ReadError::OutOfRange { watermarks, .. }) => {
+                    assert!(offset < watermarks.log_start(), "{offset} is there");
+                    offset = watermarks.log_start();
+                    continue;
+                }
+                Err(error) => panic!("at {offset}: {error}"),
+            };
+            assert!(read.next_offset > offset, "nothing at {offset}");
+            latest.extend(offsets(&read.records).into_iter().map(|offset| (key(offset), offset)));
+            held.push(read.records);
+            offset = read.next_offset;
+        }
+        let after = self.reader.watermarks();
+        for offset in (before.high_watermark() - KEYS).max(after.log_start())..before.high_watermark() {
+            // Or a later one has come since, which is durable, and has taken its place.
+            let there = latest.get(&key(offset)) == Some(&offset);
+            assert!(there || offset + KEYS < after.high_watermark(), "{offset} is the latest of its key");
+        }
+        held
+    }
+
     /// Reads what is at `offset`, if anything is, and checks all that may be checked while others work
     /// on the log. The slice stays good for as long as it is held.
     fn read(&self, offset: i64, isolation: Isolation) -> Option<(Bytes, i64)> {
@@ -154,15 +217,23 @@ impl Rig {
 
 /// `bytes` are nothing, or the batch of the one record at `offset`.
 fn check_records(bytes: &Bytes, offset: i64) {
+    assert!(offsets(bytes).into_iter().all(|found| found == offset));
+}
+
+/// The offsets of the records in whole batches, each of which is as it was appended.
+fn offsets(bytes: &Bytes) -> Vec<i64> {
+    let mut offsets = Vec::new();
     for batch in batches(bytes) {
         let batch = batch.expect("whole batches");
         batch.verify_crc().expect("sound");
         for record in batch.records(DecompressLimits::default()).expect("sound") {
             let record = record.expect("sound");
-            assert_eq!((record.offset, record.timestamp), (offset, offset));
-            assert_eq!(record.value.as_deref(), Some(&value(offset)[..]));
+            assert_eq!(record.timestamp, record.offset);
+            assert_eq!(record.value.as_deref(), Some(&value(record.offset)[..]));
+            offsets.push(record.offset);
         }
     }
+    offsets
 }
 
 /// Follows the log from its start, and holds on to what it has read until the end.
@@ -308,5 +379,96 @@ fn readers_beside_the_close() {
             rig.spawn(|rig| rig.flush()),
         ];
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    });
+}
+
+/// Seven records in four segments, of which three may be compacted.
+fn dirty(rig: &Rig) {
+    (0..7).for_each(|_| rig.append());
+    rig.flush();
+}
+
+/// Counts, whatever is known from before a pass, what is there to be read.
+fn check_count(rig: &Rig) {
+    let seen = rig.reader.watermarks();
+    let held = rig.read_compacted();
+    let there = held.iter().flat_map(offsets).filter(|offset| *offset >= seen.log_start()).count();
+    let offsets = 0..seen.high_watermark();
+    let count = rig.reader.count(offsets, Isolation::Uncommitted, &CountBudget::unlimited()).expect("sound");
+    assert_eq!((count.records, count.exact), (there as u64, true));
+}
+
+#[test]
+fn readers_beside_compaction_and_appends() {
+    check(|| {
+        let rig = Rig::new();
+        dirty(&rig);
+        let threads = [
+            rig.spawn(Rig::compact),
+            rig.spawn(|rig| {
+                rig.append();
+                rig.flush();
+                rig.append();
+            }),
+            rig.spawn(|rig| {
+                let held = rig.read_compacted();
+                rig.read_compacted();
+                held.iter().for_each(|bytes| drop(offsets(bytes)));
+            }),
+            rig.spawn(|rig| {
+                let end = rig.reader.watermarks().high_watermark();
+                let budget = CountBudget::unlimited();
+                let count = rig.reader.count(0..end, Isolation::Uncommitted, &budget).expect("sound");
+                assert!(count.exact && (1..=end as u64).contains(&count.records), "{count:?}");
+                let found = rig.reader.offset_for_timestamp(2, Isolation::Uncommitted).expect("sound");
+                assert!(found.is_some_and(|found| found.offset == found.timestamp && found.offset >= 2));
+            }),
+        ];
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        check_count(&rig);
+    });
+}
+
+#[test]
+fn compaction_beside_deletion() {
+    check(|| {
+        let rig = Rig::new();
+        dirty(&rig);
+        let threads = [
+            rig.spawn(Rig::compact),
+            rig.spawn(|rig| {
+                rig.delete(4);
+                rig.checkpoint();
+                rig.delete(2);
+            }),
+            rig.spawn(|rig| drop(rig.read_compacted())),
+        ];
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        check_count(&rig);
+    });
+}
+
+#[test]
+fn a_compacted_log_is_there_after_a_power_cut() {
+    check(|| {
+        let disk = SimStorage::new(0);
+        let rig = Rig::open(Arc::new(disk.clone()));
+        dirty(&rig);
+        let threads = [
+            rig.spawn(Rig::compact),
+            rig.spawn(|rig| rig.delete(3)),
+            rig.spawn(|rig| {
+                rig.append();
+                rig.flush();
+                rig.checkpoint();
+            }),
+        ];
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        let seen = rig.reader.watermarks();
+        let there: Vec<i64> = rig.read_compacted().iter().flat_map(offsets).collect();
+        let rig = Rig::open(Arc::new(disk.crash(shuttle::rand::thread_rng().r#gen())));
+        let found = rig.reader.watermarks();
+        assert_eq!((found.log_start(), found.log_end()), (seen.log_start(), seen.log_end()));
+        assert_eq!(rig.read_compacted().iter().flat_map(offsets).collect::<Vec<_>>(), there);
     });
 }

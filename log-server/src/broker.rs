@@ -8,31 +8,36 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log_core::log::{CleanShutdown, LogDir, LogDirError, LogDirOptions, for_all};
 use log_core::storage::{MmapStorage, Storage};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::now_ms;
 use crate::compactor::{CompactionLimits, Compactor};
 use crate::config::{BrokerConfig, ConfigError, WriteMode};
 use crate::dynamic::DynamicConfig;
 use crate::handler::Context;
 use crate::housekeeping::Housekeeping;
 use crate::http::HttpListener;
-use crate::lag::LagCache;
+use crate::lag::Board;
 use crate::limits::{Limits, PartitionsMax};
 use crate::map_budget::MapBudget;
 use crate::metrics::Metrics;
-use crate::net::Listener;
-use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry};
+use crate::net::{Connections, Listener};
+use crate::partition::{Checkpointer, ColdReads, FetchSessions, Flusher, Registry, watch_traffic};
 use crate::producer_ids::ProducerIds;
 use crate::quota::Quotas;
 use crate::resource_config::ResourceConfigs;
 use crate::runtime::{GroupRouter, Surroundings, Transactions};
 use crate::scrub::{ScrubLimits, Scrubber};
+use crate::shedding::Shedding;
+use crate::slo;
 use crate::space::Space;
+use crate::spans::Spans;
 use crate::telemetry;
 use crate::topic::{Catalog, CatalogError, DISK_THREADS, TopicManager};
 
@@ -146,6 +151,10 @@ impl Broker {
     /// # Errors
     /// See [`StartError`]. Nothing is left running.
     pub async fn start(config: BrokerConfig) -> Result<Broker, StartError> {
+        Broker::start_on(Disk::Synced, config).await
+    }
+
+    pub(crate) async fn start_on(disk: Disk, config: BrokerConfig) -> Result<Broker, StartError> {
         config.check()?;
         let listener = bind("listen", &config.listen, Listener::bind)?;
         let kafka_addr = listener.address();
@@ -154,9 +163,10 @@ impl Broker {
         let http_addr = http.as_ref().map(HttpListener::address);
         let (advertised_host, advertised_port) = advertised(&config, kafka_addr)?;
         let metrics = Arc::new(Metrics::new());
+        let spans = spans(&config, format!("{advertised_host}:{advertised_port}"), &metrics)?;
         let config = Arc::new(config);
 
-        let opening = Opening { config: config.clone(), metrics: metrics.clone() };
+        let opening = Opening { disk, config: config.clone(), metrics: metrics.clone() };
         let opened = match tokio::task::spawn_blocking(move || opening.run()).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -186,6 +196,8 @@ impl Broker {
         let groups = GroupRouter::start(&config, surroundings.clone());
         let transactions = Transactions::start(&config, surroundings, opened.producer_ids, groups.clone());
         let context = Arc::new(Context {
+            started_at_ms: now_ms(),
+            started_at: Instant::now(),
             cluster_id: opened.log_dir.cluster_id().to_owned(),
             advertised_host,
             advertised_port,
@@ -195,7 +207,9 @@ impl Broker {
             partitions: opened.partitions,
             groups,
             transactions,
-            lag_cache: Arc::new(LagCache::default()),
+            lag: Arc::default(),
+            slos: Arc::new(slo::Slos::new(Duration::from_millis(config.shedding_patience_ms))),
+            shedding: Arc::new(Shedding::new(&config, &metrics, now_ms())),
             quotas: Arc::new(opened.quotas),
             resource_configs: Arc::new(opened.resource_configs),
             dynamic: opened.dynamic,
@@ -206,16 +220,23 @@ impl Broker {
                 ),
                 config.telemetry_clients_max,
             ),
+            connections: Connections::default(),
             fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
             cold_reads: ColdReads::new(config.cold_reads_max, metrics.cold_reads.clone()),
             scrubber: opened.scrubber,
             space,
+            spans,
             shutdown,
             metrics,
             config,
         });
+        background.spawn(watch_traffic(context.partitions.clone(), context.shutdown.clone()));
+        let slo_metrics = slo::SloMetrics(context.slos.clone());
+        context.metrics.register(|registry| registry.register_collector(Box::new(slo_metrics)));
         let connections = TaskTracker::new();
         background.spawn(listener.run(context.clone(), connections.clone()));
+        background.spawn(Board::run(context.clone()));
+        background.spawn(slo::watch::run(context.clone()));
         let http_stop = CancellationToken::new();
         if let Some(http) = http {
             background.spawn(http.run(context.clone(), http_stop.clone()));
@@ -265,6 +286,8 @@ impl Broker {
         let compactor = self.compactor.clone();
         context.scrubber.request_stop();
         compactor.request_stop();
+        // Beside the logs, so that a collector that hangs keeps nothing waiting but the process.
+        let last_spans = context.spans.clone().map(|spans| tokio::task::spawn_blocking(move || spans.stop()));
         // The context and all it holds is given up before this returns, the directory's lock included.
         drop(self);
         let closed = tokio::task::spawn_blocking(move || {
@@ -274,7 +297,13 @@ impl Broker {
             checkpointer.stop();
             close_logs(&context)
         });
-        match closed.await {
+        let closed = closed.await;
+        if let Some(sent) = last_spans
+            && let Err(panic) = sent.await
+        {
+            std::panic::resume_unwind(panic.into_panic());
+        }
+        match closed {
             Ok(true) => tracing::info!("stopped cleanly"),
             Ok(false) => tracing::error!("stopped, and not cleanly: the next start recovers"),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -322,8 +351,18 @@ fn close_logs(context: &Context) -> bool {
     clean
 }
 
+/// What is asked of the disk.
+#[derive(Clone, Copy)]
+pub(crate) enum Disk {
+    /// That what is acknowledged outlives a power cut.
+    Synced,
+    /// Nothing: the directory goes with the broker.
+    Unsynced,
+}
+
 /// What has to be opened before requests can be served. Reading logs blocks.
 struct Opening {
+    disk: Disk,
     config: Arc<BrokerConfig>,
     metrics: Arc<Metrics>,
 }
@@ -353,7 +392,11 @@ impl Opening {
             WriteMode::Mapped => log_core::storage::WriteMode::Mapped,
             WriteMode::Pwrite => log_core::storage::WriteMode::Pwrite,
         };
-        let storage: Arc<dyn Storage> = Arc::new(MmapStorage::open(path, mode).map_err(data_dir)?);
+        let storage = MmapStorage::open(path, mode).map_err(data_dir)?;
+        let storage: Arc<dyn Storage> = Arc::new(match self.disk {
+            Disk::Synced => storage,
+            Disk::Unsynced => storage.without_syncs(),
+        });
         let options = LogDirOptions { node_id: self.config.node_id, cluster_id: None };
         let log_dir_error = |source| StartError::LogDir { path: path.clone(), source };
         let log_dir = Arc::new(LogDir::open(storage.clone(), &options).map_err(log_dir_error)?);
@@ -370,11 +413,13 @@ impl Opening {
         if there > fits.count {
             return Err(StartError::TooManyPartitions { there, max: fits });
         }
-        self.metrics.open_files_max.set(i64::try_from(allowed.open_files).unwrap_or(i64::MAX));
         self.metrics.maps_max.set(i64::try_from(allowed.maps).unwrap_or(i64::MAX));
-        let checkpointer =
-            Checkpointer::start(storage.clone(), Duration::from_millis(self.config.checkpoint_interval_ms))
-                .map_err(StartError::Threads)?;
+        let checkpointer = Checkpointer::start(
+            storage.clone(),
+            Duration::from_millis(self.config.checkpoint_interval_ms),
+            self.metrics.clone(),
+        )
+        .map_err(StartError::Threads)?;
         let flusher = Flusher::start(
             self.config.flush_threads,
             Duration::from_millis(self.config.flush_linger_ms),
@@ -449,6 +494,23 @@ impl Drop for StopUnlessOpened<'_> {
             checkpointer.request_stop();
         }
     }
+}
+
+/// What sends traces, if the settings say where to.
+fn spans(
+    config: &BrokerConfig,
+    instance: String,
+    metrics: &Metrics,
+) -> Result<Option<Arc<Spans>>, ConfigError> {
+    if config.otlp_endpoint.is_empty() {
+        return Ok(None);
+    }
+    let started = Spans::start(&config.otlp_endpoint, instance, Handle::current(), metrics.spans.clone());
+    started.map(Some).map_err(|error| ConfigError::Value {
+        name: "otlp_endpoint",
+        value: config.otlp_endpoint.clone(),
+        reason: error.to_string(),
+    })
 }
 
 /// Binds the first address that `value` resolves to.

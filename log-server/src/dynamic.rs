@@ -15,16 +15,19 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use clap::ValueEnum;
 use log_core::log::LogConfig;
 use log_core::storage::Storage;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, CompressionType, TimestampType, word};
 
 /// The file in the data directory.
 const FILE: &str = "dynamic-config.json";
@@ -32,23 +35,131 @@ const FILE: &str = "dynamic-config.json";
 /// The layout that this version writes, and the only one that it reads.
 const FORMAT: u32 = 1;
 
-/// A setting that can be changed: Kafka's name, and how a value gets into the settings.
-type Row = (&'static str, fn(&mut BrokerConfig, &str) -> Result<(), String>);
+/// A setting that can be changed while the broker runs.
+pub struct Changeable {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// Its name among the settings that the broker is started with.
+    pub setting: &'static str,
+    /// The values that it takes.
+    pub values: Values,
+    set: fn(&mut BrokerConfig, &str) -> Option<()>,
+}
 
-const ROWS: &[Row] = &[
-    ("log.retention.bytes", |config, value| number(value, -1, i64::MAX).map(|n| config.retention_bytes = n)),
-    ("log.retention.ms", |config, value| number(value, -1, i64::MAX).map(|n| config.retention_ms = n)),
-    ("log.roll.ms", |config, value| number(value, 1, i64::MAX).map(|n| config.segment_ms = n)),
-    ("log.segment.bytes", |config, value| {
-        number(value, i64::from(LogConfig::SEGMENT_BYTES_MIN), i64::from(i32::MAX))
-            .map(|n| config.segment_bytes = n as u32)
-    }),
-    ("max.connections", |config, value| {
-        number(value, 1, i64::from(i32::MAX)).map(|n| config.connections_max = n as usize)
-    }),
-    ("message.max.bytes", |config, value| {
-        number(value, 0, i64::from(i32::MAX)).map(|n| config.message_bytes_max = n as u32)
-    }),
+/// The values that such a setting takes.
+pub enum Values {
+    /// Whole numbers.
+    Numbers(RangeInclusive<i64>),
+    /// One of a few words.
+    Words(fn() -> Vec<String>),
+}
+
+impl Values {
+    const fn words<T: ValueEnum>() -> Values {
+        Values::Words(|| T::value_variants().iter().map(word).collect())
+    }
+
+    /// What is wrong with `value`, in Kafka's words.
+    fn check(&self, value: &str) -> Result<(), String> {
+        match self {
+            Values::Words(words) if words().iter().any(|word| word == value) => Ok(()),
+            Values::Words(words) => Err(format!("String must be one of: {}", words().join(", "))),
+            Values::Numbers(range) => {
+                let (min, max) = (*range.start(), *range.end());
+                match value.parse::<i64>() {
+                    Err(_) => Err("Not a number of type LONG".to_owned()),
+                    Ok(number) if number < min => Err(format!("Value must be at least {min}")),
+                    Ok(number) if number > max => Err(format!("Value must be no more than {max}")),
+                    Ok(_) => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Values::Words(words) => f.write_str(&words().join(", ")),
+            Values::Numbers(range) if *range.end() == i64::MAX => write!(f, "{} and above", range.start()),
+            Values::Numbers(range) => write!(f, "{} to {}", range.start(), range.end()),
+        }
+    }
+}
+
+/// Puts a value where it belongs, if there is one.
+fn put<T>(place: &mut T, value: Option<T>) -> Option<()> {
+    *place = value?;
+    Some(())
+}
+
+/// The value of that name. Only Kafka's own spelling counts.
+fn value_of<T: ValueEnum>(name: &str) -> Option<T> {
+    T::from_str(name, false).ok()
+}
+
+/// Every such setting, by name.
+pub const CHANGEABLE: &[Changeable] = &[
+    Changeable {
+        name: "compression.type",
+        setting: "compression_type",
+        values: Values::words::<CompressionType>(),
+        set: |config, value| put(&mut config.compression_type, value_of(value)),
+    },
+    Changeable {
+        name: "log.message.timestamp.after.max.ms",
+        setting: "timestamp_after_max_ms",
+        values: Values::Numbers(0..=i64::MAX),
+        set: |config, value| put(&mut config.timestamp_after_max_ms, value.parse().ok()),
+    },
+    Changeable {
+        name: "log.message.timestamp.before.max.ms",
+        setting: "timestamp_before_max_ms",
+        values: Values::Numbers(0..=i64::MAX),
+        set: |config, value| put(&mut config.timestamp_before_max_ms, value.parse().ok()),
+    },
+    Changeable {
+        name: "log.message.timestamp.type",
+        setting: "timestamp_type",
+        values: Values::words::<TimestampType>(),
+        set: |config, value| put(&mut config.timestamp_type, value_of(value)),
+    },
+    Changeable {
+        name: "log.retention.bytes",
+        setting: "retention_bytes",
+        values: Values::Numbers(-1..=i64::MAX),
+        set: |config, value| put(&mut config.retention_bytes, value.parse().ok()),
+    },
+    Changeable {
+        name: "log.retention.ms",
+        setting: "retention_ms",
+        values: Values::Numbers(-1..=i64::MAX),
+        set: |config, value| put(&mut config.retention_ms, value.parse().ok()),
+    },
+    Changeable {
+        name: "log.roll.ms",
+        setting: "segment_ms",
+        values: Values::Numbers(1..=i64::MAX),
+        set: |config, value| put(&mut config.segment_ms, value.parse().ok()),
+    },
+    Changeable {
+        name: "log.segment.bytes",
+        setting: "segment_bytes",
+        values: Values::Numbers(LogConfig::SEGMENT_BYTES_MIN as i64..=i32::MAX as i64),
+        set: |config, value| put(&mut config.segment_bytes, value.parse().ok()),
+    },
+    Changeable {
+        name: "max.connections",
+        setting: "connections_max",
+        values: Values::Numbers(1..=i32::MAX as i64),
+        set: |config, value| put(&mut config.connections_max, value.parse().ok()),
+    },
+    Changeable {
+        name: "message.max.bytes",
+        setting: "message_bytes_max",
+        values: Values::Numbers(0..=i32::MAX as i64),
+        set: |config, value| put(&mut config.message_bytes_max, value.parse().ok()),
+    },
 ];
 
 /// For whom a setting is changed.
@@ -159,7 +270,7 @@ impl DynamicConfig {
 
     /// Whether a setting of that name can be changed while the broker runs.
     pub fn can_change(name: &str) -> bool {
-        ROWS.iter().any(|(row, _)| *row == name)
+        CHANGEABLE.iter().any(|row| row.name == name)
     }
 
     /// Changes settings: `change` makes the scope's new entries out of those of this moment. Durable on return;
@@ -195,22 +306,16 @@ fn effective(fixed: &BrokerConfig, overrides: &Overrides) -> Result<BrokerConfig
     let mut config = fixed.clone();
     for (name, value) in overrides.cluster.iter().chain(&overrides.broker) {
         let invalid = |reason| DynamicError::Value { name: name.clone(), value: value.clone(), reason };
-        let Some((_, set)) = ROWS.iter().find(|(row, _)| row == name) else {
+        let Some(row) = CHANGEABLE.iter().find(|row| row.name == name) else {
             return Err(DynamicError::Fixed(name.clone()));
         };
-        set(&mut config, value.trim()).map_err(invalid)?;
+        row.values.check(value.trim()).map_err(invalid)?;
+        // A number that is in the range may still be spelled as the setting's type does not read it: -0.
+        (row.set)(&mut config, value.trim())
+            .ok_or_else(|| invalid("Not a number of type LONG".to_owned()))?;
         config.check().map_err(|error| invalid(error.to_string()))?;
     }
     Ok(config)
-}
-
-fn number(value: &str, min: i64, max: i64) -> Result<i64, String> {
-    match value.parse::<i64>() {
-        Err(_) => Err("Not a number of type LONG".to_owned()),
-        Ok(number) if number < min => Err(format!("Value must be at least {min}")),
-        Ok(number) if number > max => Err(format!("Value must be no more than {max}")),
-        Ok(number) => Ok(number),
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -269,6 +374,20 @@ mod tests {
     }
 
     #[test]
+    fn every_value_that_a_row_takes_fits_its_setting() {
+        for row in CHANGEABLE {
+            let values = match &row.values {
+                Values::Words(words) => words(),
+                Values::Numbers(range) => vec![range.start().to_string(), range.end().to_string()],
+            };
+            for value in values {
+                assert_eq!((row.set)(&mut BrokerConfig::default(), &value), Some(()), "{}={value}", row.name);
+            }
+        }
+        assert!(CHANGEABLE.is_sorted_by(|a, b| a.name < b.name));
+    }
+
+    #[test]
     fn what_cannot_be_changed_or_does_not_work_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let config = open(&dir).unwrap();
@@ -283,6 +402,10 @@ mod tests {
             ("log.segment.bytes", "1"),
             ("max.connections", "0"),
             ("message.max.bytes", "2000000000"),
+            ("message.max.bytes", "-0"),
+            ("compression.type", "none"),
+            ("log.message.timestamp.type", "createtime"),
+            ("log.message.timestamp.before.max.ms", "-1"),
         ] {
             let refused = set(&config, Scope::Cluster, name, value);
             assert!(matches!(refused, Err(DynamicError::Value { .. })), "{name}={value}");

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::config::BrokerConfig;
-use crate::limits;
 use crate::map_budget::MapBudget;
 use crate::metrics::Metrics;
 use crate::partition::{LEADER_EPOCH, Partition, Registry};
@@ -117,9 +116,6 @@ impl Housekeeping {
             bytes += partition.log().size_bytes();
         }
         self.metrics.partitions.set(partitions.len() as i64);
-        if let Some(open_files) = limits::open_files() {
-            self.metrics.open_files.set(open_files as i64);
-        }
         self.metrics.log_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
@@ -133,6 +129,8 @@ impl Housekeeping {
         let retained = log.enforce_retention(now_ms)?;
         drop(log);
         if retained.segments_deleted > 0 {
+            self.metrics.retention_deleted_segments.inc_by(retained.segments_deleted as u64);
+            self.metrics.retention_deleted_bytes.inc_by(retained.bytes_deleted);
             tracing::info!(
                 ?partition,
                 segments = retained.segments_deleted,

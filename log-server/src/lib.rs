@@ -9,6 +9,8 @@
 //! topic      which topics there are and how they are configured
 //! runtime    drives the coordinators, which are pure state machines (coordinator)
 //! lag        what every group is behind by
+//! slo        where that stands against the groups' objectives
+//! shedding   which producers are held up or refused for it
 //! http       metrics, health and a JSON API, beside all that
 //! ```
 //! [`Broker`] builds them and takes them down again. Without the feature `broker` only the coordinators are left,
@@ -25,6 +27,8 @@ pub mod config;
 pub mod coordinator;
 #[cfg(feature = "broker")]
 pub mod dynamic;
+#[cfg(feature = "broker")]
+pub mod embedded;
 #[cfg(feature = "broker")]
 pub mod handler;
 #[cfg(feature = "broker")]
@@ -56,7 +60,13 @@ pub mod runtime;
 #[cfg(feature = "broker")]
 pub mod scrub;
 #[cfg(feature = "broker")]
+pub mod shedding;
+#[cfg(feature = "broker")]
+pub mod slo;
+#[cfg(feature = "broker")]
 pub mod space;
+#[cfg(feature = "broker")]
+pub mod spans;
 #[cfg(feature = "broker")]
 pub mod telemetry;
 #[cfg(feature = "broker")]
@@ -66,3 +76,5 @@ pub mod topic;
 pub use broker::Broker;
 #[cfg(feature = "broker")]
 pub use config::BrokerConfig;
+#[cfg(feature = "broker")]
+pub use embedded::EphemeralBroker;

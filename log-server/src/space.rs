@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use log_core::log::DirHealth;
 use log_core::storage::Storage;
+use parking_lot::Mutex;
 
 use crate::config::BrokerConfig;
 use crate::metrics::Metrics;
@@ -23,21 +24,54 @@ const HARD_BYTES_MIN: u64 = 32 << 20;
 pub struct Space {
     exhausted: AtomicBool,
     low: AtomicBool,
+    /// What the last look found. Locked for a copy.
+    seen: Mutex<Option<SpaceSeen>>,
     config: Arc<BrokerConfig>,
     metrics: Arc<Metrics>,
     health: Arc<DirHealth>,
 }
 
+/// The disk as the last look found it, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceSeen {
+    /// The size of the file system.
+    pub total_bytes: u64,
+    /// What is free of it.
+    pub free_bytes: u64,
+    /// Less free space than this raises an alarm.
+    pub soft_limit_bytes: u64,
+    /// With less free space than this produce is refused.
+    pub hard_limit_bytes: u64,
+}
+
 impl Space {
     /// A gate that is open until the first [`check`](Space::check).
     pub fn new(config: Arc<BrokerConfig>, metrics: Arc<Metrics>, health: Arc<DirHealth>) -> Self {
-        Space { exhausted: AtomicBool::new(false), low: AtomicBool::new(false), config, metrics, health }
+        Space {
+            exhausted: AtomicBool::new(false),
+            low: AtomicBool::new(false),
+            seen: Mutex::default(),
+            config,
+            metrics,
+            health,
+        }
     }
 
     /// Whether produce has to be refused.
     pub fn is_exhausted(&self) -> bool {
         // Relaxed: a hint, and nothing else is read because of it.
         self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is less free space than the soft limit.
+    pub fn is_low(&self) -> bool {
+        // Relaxed: as above.
+        self.low.load(Ordering::Relaxed)
+    }
+
+    /// What the last look at the disk found; `None` before the first.
+    pub fn seen(&self) -> Option<SpaceSeen> {
+        *self.seen.lock()
     }
 
     /// Shuts the gate if `error` says that the disk is full, until the next check finds room. False for other errors.
@@ -79,6 +113,8 @@ impl Space {
             0 => hard.saturating_mul(2),
             bytes => bytes.max(hard),
         };
+        *self.seen.lock() =
+            Some(SpaceSeen { total_bytes, free_bytes: free, soft_limit_bytes: soft, hard_limit_bytes: hard });
         let exhausted = free < hard;
         self.set(exhausted, || format!("{free} bytes are free, the hard limit is {hard}"));
         let low = free < soft;
@@ -113,6 +149,7 @@ mod tests {
         assert!(space.check(&storage, 0).unwrap() > 0);
         assert!(space.is_exhausted());
         assert_eq!((metrics.disk_full.get(), metrics.disk_low.get()), (1, 1));
+        assert!(space.is_low());
         let space = Space::new(config(1), Arc::default(), Arc::default());
         assert!(space.note_failure(&io::Error::from(io::ErrorKind::StorageFull)));
         assert!(space.is_exhausted());

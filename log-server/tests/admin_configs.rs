@@ -2,6 +2,7 @@
 
 mod support;
 
+use log_core::record::{Compression, TimestampType};
 use log_core::wire::messages::alter_configs_request::{
     AlterConfigsResource as Replaced, AlterableConfig as ReplacedEntry,
 };
@@ -123,6 +124,10 @@ async fn the_broker_shows_what_clients_look_for() {
         let changeable = result.configs.iter().filter(|config| !config.read_only);
         let changeable: Vec<&str> = changeable.map(|config| config.name.as_str()).collect();
         let expected = [
+            "compression.type",
+            "log.message.timestamp.after.max.ms",
+            "log.message.timestamp.before.max.ms",
+            "log.message.timestamp.type",
             "log.retention.bytes",
             "log.retention.ms",
             "log.roll.ms",
@@ -295,6 +300,30 @@ async fn the_broker_s_settings_change_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_topics_do_not_set_of_batches_is_the_broker_s() {
+    let test = broker_with_topic().await;
+    let set = [
+        ("compression.type", SET, Some("zstd")),
+        ("log.message.timestamp.type", SET, Some("LogAppendTime")),
+        ("log.message.timestamp.before.max.ms", SET, Some("5")),
+        ("log.message.timestamp.after.max.ms", SET, Some("6")),
+    ];
+    assert_eq!(change_broker(&test, "", false, &set).await, ErrorCode::None);
+    let config = test.broker.context().partitions.get("t", 0).unwrap().config();
+    assert_eq!(config.compression_type, Some(Compression::Zstd));
+    assert_eq!(config.timestamp_type, TimestampType::LogAppendTime);
+    assert_eq!((config.timestamp_before_max_ms, config.timestamp_after_max_ms), (5, 6));
+    let shown = describe(&test, 4, TOPIC, "t", None).await;
+    let kind = "log.message.timestamp.type";
+    assert_eq!(standing(&shown, "message.timestamp.type"), ("LogAppendTime", 3, vec![(kind, 3), (kind, 5)]));
+    assert_eq!(
+        change(&test, 1, false, &[("compression.type", SET, Some("producer"))]).await,
+        ErrorCode::None
+    );
+    assert_eq!(test.broker.context().partitions.get("t", 0).unwrap().config().compression_type, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_broker_cannot_change_is_refused_by_name() {
     let test = start().await;
     let node = test.broker.context().config.node_id.to_string();
@@ -305,6 +334,7 @@ async fn what_the_broker_cannot_change_is_refused_by_name() {
         (&node, ("log.retention.ms", SET, None), ErrorCode::InvalidRequest),
         (&node, ("log.retention.ms", APPEND, Some("3")), ErrorCode::InvalidConfig),
         (&node, ("message.max.bytes", SET, Some("2000000000")), ErrorCode::InvalidRequest),
+        (&node, ("log.message.timestamp.type", SET, Some("Never")), ErrorCode::InvalidRequest),
         ("99", ("log.retention.ms", SET, Some("3")), ErrorCode::InvalidRequest),
         // As kafka-reassign-partitions does when it is done.
         (&node, ("leader.replication.throttled.rate", DELETE, None), ErrorCode::None),

@@ -111,7 +111,7 @@ async fn a_group_is_told_of_what_was_printed_and_no_more() {
     let lag: serde_json::Value = serde_json::from_str(&lines(&rig, "lag g --json").await[0]).unwrap();
     assert_eq!((&lag["lag_records"], &lag["lag_seconds"]), (&0.into(), &0.0.into()));
 
-    lines(&rig, "group reset g --topic t --to 8").await;
+    lines(&rig, "group reset g --topic t --to 8 --execute").await;
     assert_eq!(lines(&rig, "consume t --group g").await, ["8", "9"]);
     assert!(lines(&rig, "group list").await.iter().any(|line| line.starts_with("g ")));
     lines(&rig, "group delete g").await;

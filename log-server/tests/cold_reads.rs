@@ -5,8 +5,10 @@ mod support;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use log_core::log::{Isolation, ReadError};
 use log_core::record::{BatchBuilder, Compression, batches};
 use log_core::wire::fetch::{FetchPartition, FetchTopic};
 use log_core::wire::fetch_response::FetchPartitionResponse;
@@ -24,21 +26,28 @@ use support::{Rig, Socket, ask, body, dispatch, start};
 const TOPIC: &str = "history";
 /// The last version that names topics, in Produce and in Fetch.
 const VERSION: i16 = 12;
+/// Long enough for a loaded disk; nothing waits for it when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Batches of one record in each test's topic, a few to a segment.
 const BATCHES: i64 = 40;
 
 /// A broker with [`BATCHES`] durable batches in segments of a few each.
 async fn filled() -> Rig {
+    let rig = with_topic("2048").await;
+    for n in 0..BATCHES {
+        assert_eq!(produce(&rig, n).await.error_code, 0);
+    }
+    rig
+}
+
+async fn with_topic(segment_bytes: &str) -> Rig {
     let rig = start().await;
     // Kept for ever: retention opens segments to see how old they are.
-    let config = [("segment.bytes", "2048"), ("retention.ms", "-1")];
+    let config = [("segment.bytes", segment_bytes), ("retention.ms", "-1")];
     let config = config.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let created =
         rig.broker.context().topics.create(vec![NewTopic { config, ..NewTopic::named(TOPIC) }]).await;
     created.into_iter().for_each(|created| drop(created.unwrap()));
-    for n in 0..BATCHES {
-        assert_eq!(produce(&rig, n).await.error_code, 0);
-    }
     rig
 }
 
@@ -50,8 +59,12 @@ async fn restarted(rig: Rig) -> Rig {
 }
 
 async fn produce(rig: &Rig, n: i64) -> ProducePartitionResponse {
+    produce_value(rig, n, format!("{n:0300}").as_bytes()).await
+}
+
+async fn produce_value(rig: &Rig, n: i64, value: &[u8]) -> ProducePartitionResponse {
     let mut builder = BatchBuilder::new(Compression::None);
-    builder.append(1_000 + n, None, Some(format!("{n:0300}").as_bytes()), &[]).unwrap();
+    builder.append(1_000 + n, None, Some(value), &[]).unwrap();
     let partition = ProducePartition { index: 0, records: Some(builder.build(0).unwrap()) };
     let topic = TopicRef::Name(TOPIC.into());
     let request = ProduceRequest {
@@ -121,6 +134,39 @@ async fn history_that_is_not_in_memory_is_read_on_a_blocking_thread() {
     assert!(matches!(reply, Reply::Ready(_)), "it is in memory now: {reply:?}");
     assert_eq!(first_offset(&answered(reply).await), 0);
     assert_eq!(cold_reads(&rig), before);
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_reads_history_front_to_back_finds_it_brought_in() {
+    let rig = with_topic("1073741824").await;
+    for n in 0..12 {
+        assert_eq!(produce_value(&rig, n, &[7; 1_000_000]).await.error_code, 0);
+    }
+    let Rig { broker, dir } = rig;
+    broker.shutdown().await;
+    let path = dir.path().join("topics").join(format!("{TOPIC}-0")).join(format!("{:020}.log", 0));
+    let file = File::open(path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+
+    let rig = Rig { broker: Broker::start(BrokerConfig::for_test(dir.path())).await.unwrap(), dir };
+    let partition = rig.broker.context().partitions.get(TOPIC, 0).unwrap();
+    let is_cold = |offset| {
+        let read = partition.reader().read_resident(offset, 1, Isolation::Uncommitted, true);
+        matches!(read, Err(ReadError::Cold))
+    };
+    // A start reads the last one.
+    assert!((0..11).all(is_cold), "the directory is on a disk, and the system drops what it is asked to");
+    let (reply, before) = fetch(&rig, 0).await;
+    assert_eq!(first_offset(&answered(reply).await), 0);
+    assert_eq!(cold_reads(&rig), before + 1);
+    let begun = Instant::now();
+    while (1..7).any(is_cold) {
+        assert!(begun.elapsed() < PATIENCE, "nobody asks the disk for what the reader wants next");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(is_cold(10), "so much is ahead of no reader");
     rig.broker.shutdown().await;
 }
 

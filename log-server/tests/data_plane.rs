@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use log_core::record::{BatchBuilder, Compression, DecompressLimits, batches};
 use log_core::wire::fetch::{FetchPartition, FetchTopic};
@@ -13,9 +15,9 @@ use log_core::wire::produce::{ProducePartition, ProducePartitionResponse, Produc
 use log_core::wire::{
     ApiKey, ErrorCode, FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, TopicRef, Uuid, message,
 };
-use log_server::handler::Reply;
+use log_server::handler::{self, Reply};
 use log_server::topic::NewTopic;
-use support::{Rig, ask, body, dispatch, start, start_with};
+use support::{Rig, ask, body, dispatch, request, start, start_with};
 
 fn named(topic: &str) -> TopicRef {
     TopicRef::Name(topic.into())
@@ -101,6 +103,36 @@ fn records(partition: &FetchPartitionResponse) -> Vec<(i64, String)> {
 
 fn error_of(code: i16) -> ErrorCode {
     ErrorCode::from_code(code).unwrap()
+}
+
+/// The receive buffer, and who has it still.
+struct Buffer {
+    bytes: Vec<u8>,
+    _in_use: Arc<()>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_the_disk_holds_no_records_in_memory() {
+    let rig = start().await;
+    create(&rig, "orders", &[]).await;
+    let in_use = Arc::new(());
+    let bytes = produce_request(named("orders"), 0, -1, batch(&["a"])).encode(9).unwrap().concat();
+    let body_of = Bytes::from_owner(Buffer { bytes, _in_use: in_use.clone() });
+    let reply = handler::dispatch(rig.broker.context(), request(ApiKey::Produce, 9, body_of)).await;
+    assert!(matches!(reply, Reply::Pending(_) | Reply::PendingSync(..)), "{reply:?}");
+    assert_eq!(Arc::strong_count(&in_use), 1, "the answer keeps the buffer of its request");
+    let answer = ProduceResponse::decode(body(reply, ApiKey::Produce, 9).await, 9).unwrap();
+    assert_eq!(
+        (answer.topics[0].topic.name(), answer.topics[0].partitions[0].base_offset),
+        (Some("orders"), 0)
+    );
+    rig.broker.shutdown().await;
 }
 
 #[tokio::test]

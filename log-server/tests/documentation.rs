@@ -1,66 +1,144 @@
-//! docs/configuration.md names every setting and every topic configuration, with the default and the sentence that
-//! the code has for it. A failure prints the line that belongs there.
+//! The tables of docs/configuration.md, and packaging/highwater.toml, are what the code says.
+//!
+//! On the page a table stands between `<!-- NAME -->` and `<!-- end -->`. With `HIGHWATER_WRITE_DOCS=1` the tests
+//! write what differs instead of failing.
+
+use std::fmt::Display;
+use std::path::PathBuf;
 
 use clap::Args;
-use log_server::config::{BrokerConfig, ConfigFlags, SETTING_NAMES};
+use log_server::config::{self, BrokerConfig, ConfigFlags, SETTING_NAMES};
+use log_server::dynamic::CHANGEABLE;
+use log_server::resource_config::{self, Kind};
 use log_server::topic::config::{Effect, definitions};
 
-const PAGE: &str = include_str!("../../docs/configuration.md");
-
-/// The part of the page from one heading to the next of its level.
-fn section(heading: &str) -> &'static str {
-    let (_, after) = PAGE.split_once(heading).unwrap_or_else(|| panic!("no heading {heading:?}"));
-    after.split("\n## ").next().unwrap_or_default()
+/// Fails unless the file beneath the repository has that text, or writes it there if that is asked for.
+fn hold(path: &str, expected: &str) {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path);
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    if there == expected {
+        return;
+    }
+    if std::env::var_os("HIGHWATER_WRITE_DOCS").is_some() {
+        return std::fs::write(&path, expected).unwrap();
+    }
+    let differs = there.lines().zip(expected.lines()).find(|(there, expected)| there != expected);
+    panic!(
+        "{} is not what the code says, first in {differs:?}\n\
+         HIGHWATER_WRITE_DOCS=1 cargo test -p log-server --test documentation writes it",
+        path.display()
+    );
 }
 
-/// The rows of a section's tables, without the lines that make a table of them.
-fn rows(section: &str) -> impl Iterator<Item = &str> {
-    section.lines().filter(|line| line.starts_with("| `"))
+/// A table in Markdown.
+fn table<const COLUMNS: usize>(
+    head: [&str; COLUMNS],
+    rows: impl Iterator<Item = [String; COLUMNS]>,
+) -> String {
+    let rule = "---|".repeat(COLUMNS);
+    let rows: String =
+        rows.map(|row| format!("| {} |\n", row.map(|cell| cell.replace('|', "\\|")).join(" | "))).collect();
+    format!("| {} |\n|{rule}\n{rows}", head.join(" | "))
+}
+
+fn code(name: impl Display) -> String {
+    format!("`{name}`")
+}
+
+/// What stands in a column of defaults for one that follows a setting of the broker.
+fn default_or_setting(default: String, setting: Option<&str>) -> String {
+    setting.map_or(default, |setting| format!("from the setting `{setting}`"))
+}
+
+fn settings_table(section: &str) -> String {
+    let settings = config::settings().into_iter().filter(|setting| setting.section == section);
+    table(
+        ["flag, environment, file", "default", "values", "meaning"],
+        settings.map(|setting| {
+            let name = setting.name;
+            let (flag, variable) = (name.replace('_', "-"), name.to_uppercase());
+            let names = format!("`--{flag}`<br>`HIGHWATER_{variable}`<br>`{name}`");
+            [names, setting.default, setting.values, setting.doc]
+        }),
+    )
+}
+
+fn topic_table(effect: Effect) -> String {
+    let definitions = definitions().iter().filter(|definition| definition.effect == effect);
+    table(
+        ["name", "default", "values", "meaning"],
+        definitions.map(|definition| {
+            let default = default_or_setting(definition.default_value(), definition.setting());
+            [code(definition.name), default, definition.values(), definition.doc.to_owned()]
+        }),
+    )
+}
+
+fn changeable_table() -> String {
+    let rows = CHANGEABLE.iter().map(|row| [code(row.name), code(row.setting), row.values.to_string()]);
+    table(["name", "setting", "values"], rows)
+}
+
+fn resource_table() -> String {
+    let kinds = [("group", Kind::Group), ("subscription", Kind::ClientMetrics)];
+    let definitions = kinds.into_iter().flat_map(|(of, kind)| {
+        resource_config::definitions(kind).map(move |definition| {
+            let default = definition.broker_value(&BrokerConfig::default());
+            let default = default_or_setting(default, definition.setting());
+            [of.to_owned(), code(definition.name), default, definition.values(), definition.doc.to_owned()]
+        })
+    });
+    table(["of", "name", "default", "values", "meaning"], definitions)
+}
+
+/// The table of that name on the page.
+fn generated(name: &str) -> String {
+    match name {
+        "topic configurations that act" => topic_table(Effect::Acts),
+        "topic configurations that are ignored" => topic_table(Effect::Ignored),
+        "changed while the broker runs" => changeable_table(),
+        "groups and subscriptions" => resource_table(),
+        _ => {
+            let section = name.strip_prefix("settings: ").unwrap_or_else(|| panic!("what is {name:?}?"));
+            settings_table(section)
+        }
+    }
 }
 
 #[test]
-fn every_setting_is_documented() {
-    let section = section("\n## Settings of the broker\n");
+fn the_tables_of_the_configuration_are_what_the_code_says() {
+    let path = "docs/configuration.md";
+    let page = std::fs::read_to_string(format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../{}"), path)).unwrap();
+    let mut expected = String::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        expected += &format!("{line}\n");
+        if let Some(name) = line.strip_prefix("<!-- ").and_then(|line| line.strip_suffix(" -->")) {
+            assert!(lines.any(|line| line == "<!-- end -->"), "{path}: no <!-- end --> behind {line}");
+            expected += &format!("{}<!-- end -->\n", generated(name));
+        }
+    }
+    for setting in config::settings() {
+        let row = format!("<br>`{}` |", setting.name);
+        assert!(expected.contains(&row), "{path} has no section <!-- settings: {} -->", setting.section);
+    }
+    hold(path, &expected);
+}
+
+#[test]
+fn the_example_file_has_every_setting() {
+    hold("packaging/highwater.toml", &config::toml());
+}
+
+#[test]
+fn the_help_of_every_setting_speaks_of_its_default() {
     let command = ConfigFlags::augment_args(clap::Command::new("settings"));
-    let defaults = serde_json::to_value(BrokerConfig::default()).unwrap();
-    let mut documented = 0;
-    for argument in command.get_arguments() {
-        let name = argument.get_id().as_str();
+    let mut flags = 0;
+    for (argument, setting) in command.get_arguments().zip(config::settings()) {
         let help = argument.get_help().expect("a setting has a sentence").to_string();
-        let (meaning, default) = help.rsplit_once(" [default: ").expect("which ends with its default");
-        let default = default.trim_end_matches(']');
-        if name != "advertise" {
-            let real = &defaults[name];
-            let real = real.as_str().map_or_else(|| real.to_string(), str::to_owned);
-            assert_eq!(default, real, "the default that the help of {name} speaks of");
-        }
-        let flag = argument.get_long().expect("a setting is a flag");
-        let variable = name.to_uppercase();
-        let row = format!("| `--{flag}`<br>`HIGHWATER_{variable}`<br>`{name}` | {default} | {meaning} |");
-        assert!(rows(section).any(|line| line == row), "docs/configuration.md lacks the line\n{row}");
-        documented += 1;
+        assert_eq!(help, format!("{} [default: {}]", setting.doc, setting.default));
+        assert_eq!(argument.get_id().as_str(), setting.name);
+        flags += 1;
     }
-    assert_eq!(documented, SETTING_NAMES.len());
-    assert_eq!(rows(section).count(), documented, "docs/configuration.md has a setting that does not exist");
-}
-
-#[test]
-fn every_topic_configuration_is_documented() {
-    for (heading, effect) in [
-        ("\n## Topic configurations that act\n", Effect::Acts),
-        ("\n## Topic configurations that are accepted and ignored\n", Effect::Ignored),
-    ] {
-        let section = section(heading);
-        let mut documented = 0;
-        for definition in definitions().iter().filter(|definition| definition.effect == effect) {
-            let start = format!("| `{}` | {} |", definition.name, definition.default_value());
-            let end = format!("| {} |", definition.doc);
-            assert!(
-                rows(section).any(|line| line.starts_with(&start) && line.ends_with(&end)),
-                "docs/configuration.md lacks, under{heading}the line\n{start} … {end}"
-            );
-            documented += 1;
-        }
-        assert_eq!(rows(section).count(), documented, "a line too many under{heading}");
-    }
+    assert_eq!(flags, SETTING_NAMES.len());
 }

@@ -12,14 +12,14 @@ use log_core::wire::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use log_core::wire::{ApiKey, StrBytes, message};
 use log_server::coordinator::transaction::{Protocol, TopicPartition};
 use log_server::topic::NewTopic;
-use support::{PATIENCE, Rig, ask, start};
+use support::{PATIENCE, Rig, ask, start, start_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Status and body of a GET.
 async fn get(rig: &Rig, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(rig.broker.http_addr().unwrap()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
@@ -152,15 +152,66 @@ async fn groups_are_listed_and_what_is_not_there_is_404_with_a_reason() {
     commit(&rig, "b", "flights", 0).await;
     commit(&rig, "a", "flights", 0).await;
     let (status, body) = get(&rig, "/api/v1/groups").await;
-    let expected = serde_json::json!({ "groups": [
-        { "group": "a", "state": "Empty", "protocol_type": "" },
-        { "group": "b", "state": "Empty", "protocol_type": "" },
-    ] });
-    assert_eq!((status, serde_json::from_str::<serde_json::Value>(&body).unwrap()), (200, expected));
+    assert_eq!(status, 200, "{body}");
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let named: Vec<_> = answer["groups"].as_array().unwrap().iter().map(|row| &row["group"]).collect();
+    assert_eq!(named, ["a", "b"]);
+    let mut row = answer["groups"][0].clone();
+    // What a sample may or may not have told by now.
+    for rate in ["consume_records_per_second", "produce_records_per_second"] {
+        assert!(row.as_object_mut().unwrap().remove(rate).is_some(), "{row}");
+    }
+    let expected = serde_json::json!({
+        "group": "a", "state": "Empty", "protocol_type": "", "protocol": "offsets only", "members": 0,
+        "lag_records": 0, "lag_exact": true, "lag_seconds": 0.0, "catch_up_seconds": 0.0, "slo_state": null,
+    });
+    assert_eq!(row, expected);
+    let (status, body) = get(&rig, "/api/v1/groups/a").await;
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (status, &answer["group"], &answer["member_list"]),
+        (200, &"a".into(), &serde_json::json!([]))
+    );
+    assert_eq!(get(&rig, "/api/v1/groups/nobody").await.0, 404);
     let (status, body) = get(&rig, "/api/v1/groups/nobody/lag").await;
     assert_eq!((status, &*body), (404, r#"{"error":"there is no group nobody"}"#));
     let (status, body) = get(&rig, "/nothing").await;
     assert_eq!((status, &*body), (404, r#"{"error":"there is no such path"}"#));
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_board_ticks_and_tells_how_fast_a_group_goes() {
+    let rig = start_with(|config| config.lag_sample_interval_ms = 5).await;
+    rig.broker.context().topics.create(vec![NewTopic::named("flights")]).await.remove(0).unwrap();
+    let board = rig.broker.context().lag.clone();
+    let mut ticks = board.subscribe();
+    let mut committed = 0;
+    let told = tokio::time::timeout(PATIENCE, async {
+        loop {
+            produce(&rig, "flights", &[now_ms(); 3]).await;
+            committed += 2;
+            commit(&rig, "slow", "flights", committed).await;
+            ticks.changed().await.unwrap();
+            let sample = board.latest();
+            assert!(sample.number >= *ticks.borrow_and_update());
+            let Some(group) = sample.group("slow") else { continue };
+            let (consume, produce) =
+                (group.rates.consume_records_per_second, group.rates.produce_records_per_second);
+            if let (Some(consume), Some(produce)) = (consume, produce)
+                && 0.0 < consume
+                && consume < produce
+            {
+                break group.clone();
+            }
+        }
+    });
+    let group = told.await.expect("rates");
+    assert_eq!(group.partitions.len(), 1);
+    assert!(group.lag_records() > 0 && group.is_exact());
+    let answer = lag(&rig, "slow").await;
+    assert!(answer["consume_records_per_second"].as_f64().unwrap() > 0.0, "{answer}");
+    assert!(answer["partitions"][0]["produce_records_per_second"].as_f64().unwrap() > 0.0, "{answer}");
     rig.broker.shutdown().await;
 }
 

@@ -73,7 +73,7 @@ async fn a_group_s_timing_is_shown_with_its_sources_and_acts() {
     let rig = start_with(|config| config.group_consumer_session_timeout_ms = 30_000).await;
     for version in ApiKey::DescribeConfigs.served().iter() {
         let shown = describe(&rig, version, GROUP, "g").await;
-        assert_eq!((shown.error_code, shown.configs.len()), (0, 2));
+        assert_eq!((shown.error_code, shown.configs.len()), (0, 6));
         assert_eq!(value(&shown, SESSION), ("30000", 4), "the broker's");
         assert_eq!(value(&shown, INTERVAL), ("5000", 5), "nobody's");
     }
@@ -95,6 +95,19 @@ async fn a_group_s_timing_is_shown_with_its_sources_and_acts() {
         assert_eq!(change(&rig, version, GROUP, "g", &[(INTERVAL, DELETE, "")]).await, ErrorCode::None);
         assert_eq!(value(&describe(&rig, 4, GROUP, "g").await, INTERVAL), ("5000", 5));
         assert_eq!(call(&rig, 1, enters).await.heartbeat_interval_ms, 5000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_s_url_is_not_shown_to_who_reads_configurations() {
+    let rig = start().await;
+    let (name, url) = ("highwater.lag.objective.webhook", "http://hooks.internal/?token=secret");
+    assert_eq!(change(&rig, 1, GROUP, "g", &[(name, SET, url)]).await, ErrorCode::None);
+    for version in ApiKey::DescribeConfigs.served().iter() {
+        let shown = describe(&rig, version, GROUP, "g").await;
+        let entry = shown.configs.iter().find(|entry| entry.name.as_str() == name).expect("that name");
+        assert!(entry.is_sensitive && entry.value.is_none(), "{entry:?}");
+        assert!(!format!("{entry:?}").contains("secret"), "{entry:?}");
     }
 }
 

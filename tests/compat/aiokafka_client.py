@@ -111,17 +111,20 @@ class Aiokafka(Client):
     def delete_topic(self, topic):
         self._admin(lambda admin: admin.delete_topics([topic]))
 
-    def transact(self, producer, topic, values, outcome):
-        self._run(self._transact(producer, topic, values, outcome))
+    def transact(self, producer, topic, values, outcome, id=None, consumed=None):
+        self._run(self._transact(producer, topic, values, outcome, id or producer, consumed))
 
-    async def _transact(self, producer, topic, values, outcome):
+    async def _transact(self, producer, topic, values, outcome, id, consumed):
         if producer not in self.producers:
-            self.producers[producer] = AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=producer)
+            self.producers[producer] = AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=id)
             await self.producers[producer].start()
         producer = self.producers[producer]
         await producer.begin_transaction()
         for value in values:
             await producer.send_and_wait(topic, value, partition=0)
+        if consumed:
+            offsets = {TopicPartition(consumed.topic, 0): consumed.offset}
+            await producer.send_offsets_to_transaction(offsets, consumed.group)
         await (producer.commit_transaction() if outcome == "commit" else producer.abort_transaction())
 
     def close(self):

@@ -37,6 +37,14 @@ class Polled(NamedTuple):
     assigned: int
 
 
+class Consumed(NamedTuple):
+    """How far a group has come: the offset of the next record of partition 0."""
+
+    group: str
+    topic: str
+    offset: int
+
+
 class Client:
     """One client. Calls raise what the library raises, and NotInClient for what it does not have."""
 
@@ -99,8 +107,10 @@ class Client:
         """Deletes a topic."""
         raise NotImplementedError
 
-    def transact(self, producer: str, topic: str, values: list[bytes], outcome: str) -> None:
-        """A transaction of the producer with that transactional id: produces the values, then commits or aborts."""
+    def transact(self, producer: str, topic: str, values: list[bytes], outcome: str, id: str | None = None,
+                 consumed: Consumed | None = None) -> None:  # fmt: skip
+        """A transaction of that producer, whose transactional id is its name if it is given no other: produces the values,
+        commits with them what was consumed, then commits or aborts."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -183,9 +193,9 @@ class Program(Client):
     def delete_topic(self, topic):
         self._call("deleteTopic", topic=topic)
 
-    def transact(self, producer, topic, values, outcome):
+    def transact(self, producer, topic, values, outcome, id=None, consumed=None):
         self._call("transact", producer=producer, topic=topic, values=[_text(value) for value in values],
-                   outcome=outcome)  # fmt: skip
+                   outcome=outcome, id=id or producer, consumed=consumed and consumed._asdict())  # fmt: skip
 
     def close(self):
         self.process.kill()

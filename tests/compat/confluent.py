@@ -79,9 +79,16 @@ class Confluent(Client):
     def delete_topic(self, topic):
         self.admin.delete_topics([topic])[topic].result(TIMEOUT_S)
 
-    def transact(self, producer, topic, values, outcome):
+    def committed(self, group: str, topic: str) -> int | None:
+        """The offset that a group has committed for partition 0."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "log_level": 0, "group.id": group})
+        (partition,) = consumer.committed([TopicPartition(topic, 0)], TIMEOUT_S)
+        consumer.close()
+        return partition.offset if partition.offset >= 0 else None
+
+    def transact(self, producer, topic, values, outcome, id=None, consumed=None):
         if producer not in self.producers:
-            settings = {"bootstrap.servers": self.bootstrap, "log_level": 0, "transactional.id": producer}
+            settings = {"bootstrap.servers": self.bootstrap, "log_level": 0, "transactional.id": id or producer}
             self.producers[producer] = Producer(settings)
             self.producers[producer].init_transactions(TIMEOUT_S)
         producer = self.producers[producer]
@@ -89,6 +96,11 @@ class Confluent(Client):
         for value in values:
             producer.produce(topic, value, partition=0)
         producer.flush(TIMEOUT_S)
+        if consumed:
+            consumer = Consumer({"bootstrap.servers": self.bootstrap, "log_level": 0, "group.id": consumed.group})
+            offsets = [TopicPartition(consumed.topic, 0, consumed.offset)]
+            producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), TIMEOUT_S)
+            consumer.close()
         {"commit": producer.commit_transaction, "abort": producer.abort_transaction}[outcome](TIMEOUT_S)
 
     def close(self):

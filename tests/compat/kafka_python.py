@@ -1,7 +1,7 @@
 """kafka-python: pure Python."""
 
 import kafka
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from .client import TIMEOUT_S, Client, Message, Polled
@@ -81,14 +81,17 @@ class KafkaPython(Client):
     def delete_topic(self, topic):
         self._admin().delete_topics([topic])
 
-    def transact(self, producer, topic, values, outcome):
+    def transact(self, producer, topic, values, outcome, id=None, consumed=None):
         if producer not in self.producers:
-            self.producers[producer] = KafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=producer)
+            self.producers[producer] = KafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=id or producer)
             self.producers[producer].init_transactions()
         producer = self.producers[producer]
         producer.begin_transaction()
         for value in values:
             producer.send(topic, value, partition=0).get(TIMEOUT_S)
+        if consumed:
+            offsets = {TopicPartition(consumed.topic, 0): OffsetAndMetadata(consumed.offset, "", -1)}
+            producer.send_offsets_to_transaction(offsets, consumed.group)
         if outcome == "commit":
             producer.commit_transaction()
         else:

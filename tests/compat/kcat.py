@@ -25,6 +25,8 @@ class Kcat(Client):
         "group, KIP-848": "classic groups only",
         "idempotence": "ends when its only connection does, so it never sends anything twice",
         "admin": "lists topics, changes none",
+        "offsets in transactions": "either produces or consumes",
+        "fencing": "a run of it is one transaction, so there is never an older producer",
     }
 
     def __init__(self, bootstrap):
@@ -94,7 +96,7 @@ class Kcat(Client):
     def leave(self, member):
         self.members.pop(member).end()
 
-    def transact(self, producer, topic, values, outcome):
+    def transact(self, producer, topic, values, outcome, id=None, consumed=None):
         # A run is a transaction.
         command = ["-P", "-t", topic, "-p", "0", "-X", f"transactional.id={producer}"]
         self._run(*command, stdin=b"\n".join(values))

@@ -1,18 +1,22 @@
 """The cells of the matrix: what a client has to do, and what has to come of it. Each raises when it does not."""
 
 import random
+import re
 import time
 import uuid
 from contextlib import suppress
 
 from harness.admin import create_topic
 
-from .client import Client, Message, NotInClient
+from .client import Client, Consumed, Message, NotInClient
 from .confluent import Confluent
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 BASE_MS = 1_700_000_000_000
 DEADLINE_S = 45
+
+# How libraries say that a newer producer has taken the place of one.
+FENCED = re.compile("fence|epoch", re.IGNORECASE)
 
 
 def codec(client: Client, topic: str, codec: str) -> None:
@@ -153,6 +157,36 @@ def transactions(client: Client, topic: str) -> None:
         committed += values if outcome == "commit" else []
     assert [message.value for message in client.read(topic, len(committed))] == committed
     assert [message.value for message in client.read(topic, len(everything), committed=False)] == everything
+
+
+def offsets_in_transactions(client: Client, topic: str) -> None:
+    """What was consumed is committed with what is made of it, or neither is."""
+    source, group = f"{topic}-source", f"{topic}-group"
+    create_topic(client.bootstrap, topic)
+    observer = Confluent(client.bootstrap)
+    observer.produce(source, [Message(b"%d" % number, b"k", (), BASE_MS) for number in range(5)])
+    consumed = Consumed(group, source, 5)
+    client.transact(topic, topic, [b"aborted"], "abort", consumed=consumed)
+    assert observer.committed(group, source) is None, "that was aborted"
+    client.transact(topic, topic, [b"committed"], "commit", consumed=consumed)
+    assert observer.committed(group, source) == 5
+    assert [message.value for message in client.read(topic, 1)] == [b"committed"]
+
+
+def fencing(client: Client, topic: str) -> None:
+    """Of two producers with one transactional id the older one does nothing any more, and the newer one goes on."""
+    create_topic(client.bootstrap, topic)
+    old, new, id = f"{topic}-old", f"{topic}-new", f"{topic}-id"
+    client.transact(old, topic, [b"1"], "commit", id)
+    client.transact(new, topic, [b"2"], "commit", id)
+    try:
+        client.transact(old, topic, [b"late"], "commit", id)
+    except Exception as error:
+        assert FENCED.search(f"{type(error).__name__}: {error}"), f"not for being older: {error}"
+    else:
+        raise AssertionError("the older producer was not refused")
+    client.transact(new, topic, [b"3"], "commit", id)
+    assert [message.value for message in client.read(topic, 3)] == [b"1", b"2", b"3"]
 
 
 def same(client: Client, topic: str, sent: list[Message]) -> None:

@@ -3,8 +3,8 @@
 import time
 from functools import cache
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 TIMEOUT_S = 30
 
@@ -24,12 +24,17 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, config: dict | 
 
 
 def wait_for_topic(client: AdminClient, name: str, partitions: int) -> None:
-    """Returns when the metadata shows `partitions` partitions of the topic, each with a leader."""
+    """Returns when the metadata shows `partitions` partitions of the topic, and the leader of each serves it.
+
+    A leader of Apache Kafka's is in the metadata before it knows of it.
+    """
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         found = client.list_topics(timeout=TIMEOUT_S).topics.get(name)
         if found and len(found.partitions) == partitions and all(p.leader >= 0 for p in found.partitions.values()):
-            return
+            asked = {TopicPartition(name, number): OffsetSpec.latest() for number in range(partitions)}
+            if all(error_of(future) == KafkaError.NO_ERROR for future in client.list_offsets(asked).values()):
+                return
         assert time.monotonic() < deadline, f"topic {name} does not show {partitions} partitions"
         time.sleep(0.02)
 

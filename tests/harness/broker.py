@@ -155,6 +155,23 @@ class Broker:
             return "(no log)"
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
+    def cli(self, *arguments, stdin=None, timeout_s: float = 120, check: bool = True) -> subprocess.CompletedProcess:
+        """Runs `highwater ARGUMENTS`, whichever kind of broker this is, and returns what it printed."""
+        result = subprocess.run(
+            [str(Highwater.binary()), *map(str, arguments)],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=timeout_s,
+            preexec_fn=end_with_parent,
+        )
+        if check and result.returncode != 0:
+            raise AssertionError(
+                f"highwater {' '.join(map(str, arguments))} ended with {result.returncode}:\n"
+                f"{result.stdout[-2000:].decode(errors='replace')}\n{result.stderr[-2000:].decode(errors='replace')}"
+            )
+        return result
+
     def _command(self) -> list[str]:
         raise NotImplementedError
 
@@ -173,6 +190,7 @@ class Highwater(Broker):
     # Kafka's name of a broker setting → ours (log-server/src/config.rs).
     SETTING_NAMES = {
         "auto.create.topics.enable": "auto_create_topics",
+        "compression.type": "compression_type",
         "group.consumer.heartbeat.interval.ms": "group_consumer_heartbeat_interval_ms",
         "group.consumer.migration.policy": "group_consumer_migration",
         "group.consumer.session.timeout.ms": "group_consumer_session_timeout_ms",
@@ -181,6 +199,9 @@ class Highwater(Broker):
         "log.cleaner.backoff.ms": "compaction_interval_ms",
         "log.cleaner.dedupe.buffer.size": "compaction_buffer_bytes",
         "log.cleaner.io.max.bytes.per.second": "compaction_bytes_per_second_max",
+        "log.message.timestamp.after.max.ms": "timestamp_after_max_ms",
+        "log.message.timestamp.before.max.ms": "timestamp_before_max_ms",
+        "log.message.timestamp.type": "timestamp_type",
         "log.retention.check.interval.ms": "housekeeping_interval_ms",
         "log.retention.ms": "retention_ms",
         "log.segment.bytes": "segment_bytes",
@@ -229,23 +250,6 @@ class Highwater(Broker):
             value = str(value).lower() if isinstance(value, bool) else str(value)
             command.append(f"--{name.replace('_', '-')}={value}")
         return command
-
-    def cli(self, *arguments, stdin=None, timeout_s: float = 120, check: bool = True) -> subprocess.CompletedProcess:
-        """Runs `highwater ARGUMENTS` and returns what it printed."""
-        result = subprocess.run(
-            [str(self.binary()), *map(str, arguments)],
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            timeout=timeout_s,
-            preexec_fn=end_with_parent,
-        )
-        if check and result.returncode != 0:
-            raise AssertionError(
-                f"highwater {' '.join(map(str, arguments))} ended with {result.returncode}:\n"
-                f"{result.stdout[-2000:].decode(errors='replace')}\n{result.stderr[-2000:].decode(errors='replace')}"
-            )
-        return result
 
     def _command(self) -> list[str]:
         return self.serve_command()

@@ -2,9 +2,11 @@
 //! holds and wants, and is answered with what it may hold.
 //!
 //! [`join`] is such a request with everything in it: the first one, and again whenever what the member holds, or may
-//! hold, has changed. Between these, [`beat`] says "alive". A member's epoch takes the place of the generation.
+//! hold, has changed. Between these, [`beat`] says "alive", and after an error everything again: an answer that is lost
+//! may have raised the epoch, and the coordinator takes the one before from whoever says what it holds. A member's epoch
+//! takes the place of the generation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use super::config::{GroupConfig, GroupProtocol};
 use super::membership::{Join, Joined, millis};
 use crate::client::{Client, Role};
 use crate::error::ClientError;
-use crate::offsets::{Committer, by_topic};
+use crate::offsets::by_topic;
 use crate::topic_partition::TopicPartition;
 
 /// Epochs that say what the member wants, and not where it stands.
@@ -29,35 +31,15 @@ const LEAVE_FOR_NOW_EPOCH: i32 = -2;
 pub(super) async fn join(client: &Client, join: &mut Join) -> Result<Joined, ClientError> {
     if join.member_id.is_empty() {
         // The member chooses its id, so that an answer that is lost leaves no stranger in the group (KIP-1082).
-        join.member_id = format!("{:032x}", fastrand::u128(..));
+        join.be(format!("{:032x}", fastrand::u128(..)));
     }
     let config = &*join.config;
     let address = client.coordinator(&config.id).await?;
     let topics: Vec<&str> = join.subscription.topics.iter().map(|topic| &**topic).collect();
     client.refresh(&topics, false).await?;
-    let metadata = client.metadata();
-    let owned = by_topic(join.subscription.owned.iter().map(|partition| (partition, ())));
-    let owned = owned.into_iter().filter_map(|(name, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, ())| index).collect();
-        Some(message!(TopicPartitions { topic_id: metadata.topics.get(name)?.id, partitions }))
-    });
-    let epoch = if join.subscription.generation < 0 { JOIN_EPOCH } else { join.subscription.generation };
-    let assignor = match &config.protocol {
-        GroupProtocol::Consumer { assignor } => assignor.as_deref(),
-        GroupProtocol::Classic => None,
-    };
-    let request = message!(ConsumerGroupHeartbeatRequest {
-        group_id: config.id.as_str().into(),
-        member_id: join.member_id.as_str().into(),
-        member_epoch: epoch,
-        instance_id: config.instance_id.as_deref().map(Into::into),
-        rebalance_timeout_ms: millis(config.poll_interval_max),
-        subscribed_topic_names: Some(topics.iter().map(|&topic| topic.into()).collect()),
-        server_assignor: assignor.map(Into::into),
-        // A newcomer has nothing.
-        topic_partitions: Some(if epoch == JOIN_EPOCH { Vec::new() } else { owned.collect() }),
-    });
+    let request = everything(client, join);
     let response = client.call(&address, join.role, Duration::ZERO, |_| request).await?;
+    let metadata = client.metadata();
     check(config, &response)?;
     let Some(assignment) = response.assignment else {
         // Everything was said, so everything is answered.
@@ -83,22 +65,60 @@ pub(super) async fn join(client: &Client, join: &mut Join) -> Result<Joined, Cli
     })
 }
 
-/// Says "alive". A change of the epoch or of the assignment is RebalanceInProgress, as it is for classic members. The
-/// new epoch is adopted at once: the coordinator takes no second heartbeat with the old one, while what has changed is
-/// looked at only with the next poll.
+/// A request that says all that there is to say.
+fn everything(client: &Client, join: &Join) -> ConsumerGroupHeartbeatRequest {
+    let config = &*join.config;
+    let metadata = client.metadata();
+    let owned = by_topic(join.subscription.owned.iter().map(|partition| (partition, ())));
+    let owned = owned.into_iter().filter_map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, ())| index).collect();
+        Some(message!(TopicPartitions { topic_id: metadata.topics.get(name)?.id, partitions }))
+    });
+    let topics = join.subscription.topics.iter().map(|topic| (&**topic).into());
+    let epoch = if join.subscription.generation < 0 { JOIN_EPOCH } else { join.subscription.generation };
+    let assignor = match &config.protocol {
+        GroupProtocol::Consumer { assignor } => assignor.as_deref(),
+        GroupProtocol::Classic => None,
+    };
+    message!(ConsumerGroupHeartbeatRequest {
+        group_id: config.id.as_str().into(),
+        member_id: join.member_id.as_str().into(),
+        member_epoch: epoch,
+        instance_id: config.instance_id.as_deref().map(Into::into),
+        rebalance_timeout_ms: millis(config.poll_interval_max),
+        subscribed_topic_names: Some(topics.collect()),
+        server_assignor: assignor.map(Into::into),
+        // A newcomer has nothing.
+        topic_partitions: Some(if epoch == JOIN_EPOCH { Vec::new() } else { owned.collect() }),
+    })
+}
+
+/// Says "alive", or everything if the last one has failed. A change of the epoch or of the assignment is
+/// RebalanceInProgress, as it is for classic members, and so is an answer to everything. The new epoch is adopted at
+/// once: the coordinator takes no second heartbeat with the old one, while what has changed is looked at only with the
+/// next poll.
 pub(super) async fn beat(
     client: &Client,
-    role: Role,
-    config: &GroupConfig,
-    committer: &mut Committer,
+    member: &mut Join,
+    has_failed: bool,
 ) -> Result<ErrorCode, ClientError> {
-    let response = send(client, role, config, &committer.member_id, committer.generation).await?;
+    let (config, epoch) = (&*member.config, member.subscription.generation);
+    let response = if has_failed {
+        // What it cannot name would be taken for given up: a broker that has just started may not have known a topic.
+        let topics: BTreeSet<&str> = member.subscription.owned.iter().map(|place| &*place.topic).collect();
+        client.refresh(&Vec::from_iter(topics), false).await?;
+        let request = everything(client, member);
+        let address = client.coordinator(&config.id).await?;
+        client.call(&address, member.role, Duration::ZERO, |_| request).await?
+    } else {
+        send(client, member.role, config, &member.member_id, epoch).await?
+    };
     let code = ErrorCode::from(response.error_code);
     if !code.is_ok() {
         return Ok(code);
     }
-    let has_changed = response.assignment.is_some() || response.member_epoch != committer.generation;
-    committer.generation = response.member_epoch;
+    let has_changed = response.assignment.is_some() || response.member_epoch != epoch;
+    member.subscription.generation = response.member_epoch;
     Ok(if has_changed { ErrorCode::RebalanceInProgress } else { code })
 }
 
@@ -152,12 +172,85 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use log_core::wire::ApiKey;
-    use log_core::wire::messages::consumer_group_heartbeat_response::Assignment;
+    use log_core::wire::messages::consumer_group_heartbeat_response::{
+        Assignment, TopicPartitions as AssignedTopic,
+    };
     use tokio::sync::mpsc;
 
     use super::super::{Consumer, ConsumerConfig};
     use super::*;
     use crate::fake_broker::{TOPIC, client_of};
+
+    fn consumer_of(client: &Client) -> Consumer {
+        let group = GroupConfig {
+            protocol: GroupProtocol::Consumer { assignor: None },
+            auto_commit: None,
+            ..GroupConfig::new("group")
+        };
+        let config = ConsumerConfig { group: Some(group), ..ConsumerConfig::default() };
+        let mut consumer = Consumer::new(client, config);
+        consumer.subscribe([TOPIC]).unwrap();
+        consumer
+    }
+
+    async fn join_by_polling(consumer: &mut Consumer) {
+        while consumer.group_member().unwrap().generation < 0 {
+            consumer.poll(Duration::from_millis(1)).await.unwrap();
+        }
+    }
+
+    /// What the member holds, or is to hold: the topic's partition.
+    fn held() -> Vec<(Uuid, Vec<i32>)> {
+        vec![(Uuid::from_bytes([7; 16]), vec![0])]
+    }
+
+    #[tokio::test]
+    async fn after_an_error_everything_is_said_again() {
+        let (heard, mut beats) = mpsc::unbounded_channel();
+        let mut count = 0;
+        let client = client_of(0, move |asked| {
+            if asked.api != ApiKey::ConsumerGroupHeartbeat {
+                return Vec::new();
+            }
+            let request: ConsumerGroupHeartbeatRequest = asked.decode();
+            let owned = request.topic_partitions.map(|owned| {
+                owned.into_iter().map(|topic| (topic.topic_id, topic.partitions)).collect::<Vec<_>>()
+            });
+            let topics = request.subscribed_topic_names.map(|names| names.len());
+            heard.send((request.member_epoch, topics, owned.clone(), request.rebalance_timeout_ms)).ok();
+            count += 1;
+            let answer = |error: ErrorCode| {
+                let partitions = held()
+                    .into_iter()
+                    .map(|(topic_id, partitions)| message!(AssignedTopic { topic_id, partitions }));
+                let assignment = message!(Assignment { topic_partitions: partitions.collect() });
+                asked.answer(&message!(ConsumerGroupHeartbeatResponse {
+                    error_code: error.code(),
+                    member_epoch: if count < 3 { 1 } else { 2 },
+                    heartbeat_interval_ms: 1,
+                    assignment: owned.is_some().then_some(assignment),
+                }))
+            };
+            match count {
+                // Joined; and alive, with an answer that is lost and had another epoch in it.
+                3 => Vec::new(),
+                4 => answer(ErrorCode::CoordinatorLoadInProgress),
+                _ => answer(ErrorCode::None),
+            }
+        })
+        .await;
+        let mut consumer = consumer_of(&client);
+        join_by_polling(&mut consumer).await;
+        let timeout = 300_000;
+        assert_eq!(beats.recv().await, Some((0, Some(1), Some(vec![]), timeout)));
+        assert_eq!(beats.recv().await, Some((1, None, None, -1)));
+        assert_eq!(beats.recv().await, Some((1, None, None, -1)), "its answer is lost");
+        for _ in 0..2 {
+            assert_eq!(beats.recv().await, Some((1, Some(1), Some(held()), timeout)), "after an error");
+        }
+        assert_eq!(beats.recv().await, Some((2, None, None, -1)), "all is well again");
+        assert_eq!(consumer.group_member().unwrap().generation, 2);
+    }
 
     #[tokio::test]
     async fn an_epoch_that_changes_while_nobody_polls_is_adopted_at_once() {
@@ -185,17 +278,8 @@ mod tests {
             }))
         })
         .await;
-        let group = GroupConfig {
-            protocol: GroupProtocol::Consumer { assignor: None },
-            auto_commit: None,
-            ..GroupConfig::new("group")
-        };
-        let config = ConsumerConfig { group: Some(group), ..ConsumerConfig::default() };
-        let mut consumer = Consumer::new(&client, config);
-        consumer.subscribe([TOPIC]).unwrap();
-        while consumer.group_member().unwrap().generation < 0 {
-            consumer.poll(Duration::from_millis(1)).await.unwrap();
-        }
+        let mut consumer = consumer_of(&client);
+        join_by_polling(&mut consumer).await;
         assert_eq!(beats.recv().await, Some((0, true)));
         has_rebalanced.store(true, Ordering::SeqCst);
         let mut beat = (1, false);

@@ -28,14 +28,13 @@ use super::epoch_member;
 use super::protocol::{self, Subscription};
 use crate::client::{Client, Role};
 use crate::error::ClientError;
-use crate::offsets::Committer;
 use crate::topic_partition::TopicPartition;
 
 /// How long a leader waits for the metadata of the topics it shares out. One that does not exist is
 /// left out after that.
 const TOPIC_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A rebalance from one member's side.
+/// What a member says of itself: in a rebalance, and in the heartbeats after it.
 #[derive(Clone, Debug)]
 pub(super) struct Join {
     pub(super) config: Arc<GroupConfig>,
@@ -43,7 +42,18 @@ pub(super) struct Join {
     pub(super) role: Role,
     /// Empty the first time.
     pub(super) member_id: String,
+    /// Where the id is noted once the member has one: whoever gives up the rebalance before it has come to
+    /// anything has to leave with it, or the coordinator waits for the member until its session has timed out.
+    pub(super) noted_id: Arc<Mutex<String>>,
     pub(super) subscription: Subscription,
+}
+
+impl Join {
+    /// From now on the group knows the member by this id.
+    pub(super) fn be(&mut self, member_id: String) {
+        self.noted_id.lock().clone_from(&member_id);
+        self.member_id = member_id;
+    }
 }
 
 /// What a rebalance came to.
@@ -83,12 +93,12 @@ async fn try_join(client: &Client, join: &mut Join) -> Result<Joined, ClientErro
         let response = join_once(client, &address, join).await?;
         match ErrorCode::from(response.error_code) {
             ErrorCode::None => {
-                join.member_id = response.member_id.as_str().to_owned();
+                join.be(response.member_id.as_str().to_owned());
                 return sync(client, &address, join, response).await;
             }
             // KIP-394: the id comes first, so that a lost answer leaves no ghost in the group.
             ErrorCode::MemberIdRequired if join.member_id.is_empty() => {
-                join.member_id = response.member_id.into_string()
+                join.be(response.member_id.into_string())
             }
             code => return Err(ClientError::broker(format!("join group {group}"), code)),
         }
@@ -258,21 +268,19 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Starts for one generation. `last_poll` is when the application last asked for records: if that is
-    /// too long ago, the member leaves.
+    /// Starts for the generation that `member` is in. `last_poll` is when the application last asked for records: if
+    /// that is too long ago, the member leaves.
     pub(super) fn start(
         client: &Client,
-        role: Role,
-        config: Arc<GroupConfig>,
-        committer: Committer,
+        member: Join,
         interval: Duration,
         last_poll: Arc<Mutex<Instant>>,
     ) -> Heartbeat {
         let (signals, signal) = watch::channel(Signal::Alive);
         let ended = CancellationToken::new();
-        let generation = Arc::new(AtomicI32::new(committer.generation));
+        let generation = Arc::new(AtomicI32::new(member.subscription.generation));
         let published = Published { generation: generation.clone(), signals };
-        let task = beat(client.clone(), role, config, committer, interval, last_poll, published);
+        let task = beat(client.clone(), member, interval, last_poll, published);
         tokio::spawn(ended.clone().run_until_cancelled_owned(task));
         Heartbeat { signal, is_overruled: false, generation, _end: ended.drop_guard() }
     }
@@ -291,27 +299,29 @@ struct Published {
 
 async fn beat(
     client: Client,
-    role: Role,
-    config: Arc<GroupConfig>,
-    mut committer: Committer,
+    mut member: Join,
     interval: Duration,
     last_poll: Arc<Mutex<Instant>>,
     Published { generation, signals }: Published,
 ) {
+    let config = member.config.clone();
     let mut last_answer = Instant::now();
+    let mut has_failed = false;
     loop {
         sleep(interval).await;
         let silence = last_poll.lock().elapsed();
         if silence > config.poll_interval_max {
             tracing::warn!(group = config.id, ?silence, "not polled for too long: leaving the group");
-            leave(&client, role, &config, &committer.member_id).await.ok();
+            leave(&client, member.role, &config, &member.member_id).await.ok();
             signals.send_replace(Signal::Lost(ErrorCode::UnknownMemberId));
             return;
         }
-        let code = match beat_once(&client, role, &config, &mut committer).await {
+        let outcome = beat_once(&client, &mut member, has_failed).await;
+        has_failed = !matches!(outcome, Ok(ErrorCode::None | ErrorCode::RebalanceInProgress));
+        let code = match outcome {
             Ok(code) => {
                 // Before the signal: whoever heeds it goes on from there.
-                generation.store(committer.generation, Ordering::Release);
+                generation.store(member.subscription.generation, Ordering::Release);
                 code
             }
             Err(error) => {
@@ -352,28 +362,73 @@ async fn beat(
     }
 }
 
-async fn beat_once(
-    client: &Client,
-    role: Role,
-    config: &GroupConfig,
-    committer: &mut Committer,
-) -> Result<ErrorCode, ClientError> {
-    if config.is_epochal() {
-        return epoch_member::beat(client, role, config, committer).await;
+async fn beat_once(client: &Client, member: &mut Join, has_failed: bool) -> Result<ErrorCode, ClientError> {
+    if member.config.is_epochal() {
+        return epoch_member::beat(client, member, has_failed).await;
     }
+    let config = &*member.config;
     let address = client.coordinator(&config.id).await?;
     let request = |_| {
         message!(HeartbeatRequest {
             group_id: config.id.as_str().into(),
-            generation_id: committer.generation,
-            member_id: committer.member_id.as_str().into(),
+            generation_id: member.subscription.generation,
+            member_id: member.member_id.as_str().into(),
             group_instance_id: config.instance_id.as_deref().map(Into::into),
         })
     };
-    let response = client.call(&address, role, Duration::ZERO, request).await?;
+    let response = client.call(&address, member.role, Duration::ZERO, request).await?;
     Ok(response.error_code.into())
 }
 
 pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use log_core::wire::ApiKey;
+    use log_core::wire::messages::LeaveGroupResponse;
+    use tokio::sync::mpsc;
+
+    use super::super::{Consumer, ConsumerConfig};
+    use super::*;
+    use crate::fake_broker::{TOPIC, client_of};
+
+    #[tokio::test]
+    async fn who_gives_up_a_rebalance_leaves_with_the_id_that_it_was_given() {
+        let (heard, mut said) = mpsc::unbounded_channel();
+        let client = client_of(0, move |asked| match asked.api {
+            ApiKey::JoinGroup => {
+                let request: JoinGroupRequest = asked.decode();
+                let is_known = !request.member_id.is_empty();
+                heard.send(format!("join {}", request.member_id.as_str())).ok();
+                // The coordinator waits for the others.
+                if is_known {
+                    return asked.answer_never();
+                }
+                let error_code = ErrorCode::MemberIdRequired.code();
+                asked.answer(&message!(JoinGroupResponse { error_code, member_id: "me".into() }))
+            }
+            ApiKey::LeaveGroup => {
+                let request: LeaveGroupRequest = asked.decode();
+                heard.send(format!("leave {}", request.members[0].member_id.as_str())).ok();
+                asked.answer(&LeaveGroupResponse::default())
+            }
+            _ => Vec::new(),
+        })
+        .await;
+        let mut consumer = Consumer::new(&client, ConsumerConfig::in_group("group"));
+        consumer.subscribe([TOPIC]).unwrap();
+        for expected in ["join ", "join me"] {
+            let said = loop {
+                consumer.poll(Duration::from_millis(1)).await.unwrap();
+                if let Ok(said) = said.try_recv() {
+                    break said;
+                }
+            };
+            assert_eq!(said, expected);
+        }
+        consumer.close().await.ok();
+        assert_eq!(said.recv().await.as_deref(), Some("leave me"));
+    }
 }

@@ -25,6 +25,7 @@ use super::membership::{Heartbeat, Join, JoinError, Joined, Signal, join};
 use super::positions::StartAt;
 use super::protocol::Subscription;
 use super::{ConsumeError, Consumer, Event};
+use crate::client::Role;
 use crate::error::ClientError;
 use crate::offsets::{ByPartition, CommittedOffset, Committer};
 use crate::topic_partition::TopicPartition;
@@ -34,6 +35,8 @@ use crate::topic_partition::TopicPartition;
 pub(super) struct Group {
     pub(super) config: Arc<GroupConfig>,
     member_id: String,
+    /// The id that it was given in a rebalance that may be under way still.
+    noted_id: Arc<Mutex<String>>,
     /// That which it joined, until the heartbeat knows better; -1 outside of the group.
     joined_generation: i32,
     phase: Phase,
@@ -65,6 +68,7 @@ impl Group {
         Group {
             config: Arc::new(config),
             member_id: String::new(),
+            noted_id: Arc::default(),
             joined_generation: -1,
             phase: Phase::Outside,
             heartbeat: None,
@@ -96,7 +100,10 @@ impl Group {
         self.heartbeat = None;
         self.phase = Phase::Outside;
         self.joined_generation = -1;
-        std::mem::take(&mut self.member_id)
+        self.member_id.clear();
+        // A rebalance that goes on notes its id where nobody looks any more.
+        let noted = std::mem::take(&mut self.noted_id);
+        noted.lock().clone()
     }
 
     pub(super) fn touch(&self) {
@@ -125,6 +132,18 @@ impl Group {
             generation,
             member_id: self.member_id.clone(),
             instance_id: self.config.instance_id.clone().filter(|_| generation >= 0),
+        }
+    }
+
+    /// What the member has to say of itself.
+    fn member(&self, role: Role, topics: Vec<Arc<str>>, owned: Vec<TopicPartition>) -> Join {
+        let generation = self.generation();
+        Join {
+            config: self.config.clone(),
+            role,
+            member_id: self.member_id.clone(),
+            noted_id: self.noted_id.clone(),
+            subscription: Subscription { topics, owned, generation },
         }
     }
 
@@ -235,6 +254,7 @@ impl Consumer {
         group.last_committed.clear();
         if forget_member {
             group.member_id.clear();
+            group.noted_id = Arc::default();
         }
         group.phase = Phase::Unjoined;
         let lost: Vec<_> = self.positions.partitions().cloned().collect();
@@ -254,16 +274,7 @@ impl Consumer {
             true => self.positions.partitions().cloned().collect(),
             false => Vec::new(),
         };
-        let join_as = Join {
-            config: group.config.clone(),
-            role,
-            member_id: group.member_id.clone(),
-            subscription: Subscription {
-                topics: self.subscription.clone(),
-                owned,
-                generation: group.joined_generation,
-            },
-        };
+        let join_as = group.member(role, self.subscription.clone(), owned);
         let client = self.client.clone();
         let not_before = Instant::now() + client.config().backoff.delay(group.join_failures);
         let task = async move {
@@ -293,14 +304,6 @@ impl Consumer {
         group.partition_counts = joined.partition_counts;
         group.auto_commit_at = now + group.config.auto_commit.unwrap_or_default();
         group.phase = Phase::Stable;
-        group.heartbeat = Some(Heartbeat::start(
-            &self.client,
-            role,
-            group.config.clone(),
-            group.committer(),
-            joined.heartbeat_interval,
-            group.last_poll.clone(),
-        ));
         let assigned: BTreeSet<TopicPartition> = joined.assignment.into_iter().collect();
         let owned: BTreeSet<TopicPartition> = self.positions.partitions().cloned().collect();
         let added: Vec<_> = assigned.difference(&owned).cloned().collect();
@@ -308,6 +311,11 @@ impl Consumer {
         for partition in &added {
             self.positions.start(partition.clone(), StartAt::Committed);
         }
+        // Those to be revoked are given up only with the next rebalance.
+        let owned = self.positions.partitions().cloned().collect();
+        let member = group.member(role, self.subscription.clone(), owned);
+        let (interval, last_poll) = (joined.heartbeat_interval, group.last_poll.clone());
+        group.heartbeat = Some(Heartbeat::start(&self.client, member, interval, last_poll));
         if !added.is_empty() {
             // Their leaders may not be known yet.
             self.refresh_at = now;

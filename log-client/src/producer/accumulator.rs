@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use log_core::record::partition_of_key;
+
 use super::batch::{Batch, BatchStyle, ID_SPAN};
 use super::config::ProducerConfig;
 use super::delivery::{AckReceiver, Delivery};
 use super::error::ProduceError;
-use super::partitioner::partition_of_key;
 use super::queue::{Due, Identity, Queue, QueueLimits};
 use super::record::ProducerRecord;
 use crate::backoff::Backoff;

@@ -10,7 +10,6 @@ mod batch;
 mod config;
 mod delivery;
 mod error;
-pub mod partitioner;
 mod queue;
 mod record;
 mod sender;

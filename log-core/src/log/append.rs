@@ -327,6 +327,9 @@ impl PartitionLog {
         let data = tail.segment.loaded();
         tail.rule.add(&data.offsets, &data.times, place);
         data.raise_largest_timestamp(place.max_timestamp);
+        if batch.attributes().is_control() || batch.record_count() <= batch.last_offset_delta() {
+            tail.segment.tallies().note_hidden();
+        }
         tail.last_batch = Some(LastBatch { position: place.position, crc: batch.crc() });
         tail.first_timestamp.get_or_insert(place.max_timestamp);
     }

@@ -1,6 +1,6 @@
 //! What can be set for one partition's log, at creation and while it runs.
 
-use crate::record::{Compression, TimestampType};
+use crate::record::{Compression, CompressionLevels, TimestampType};
 
 /// Settings of one log. Names, units and defaults are those of Kafka's topic configuration
 /// (<https://kafka.apache.org/documentation/#topicconfigs>).
@@ -27,6 +27,8 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// `compression.type`: `None` keeps what the producer chose (Kafka's `producer`).
     pub compression_type: Option<Compression>,
+    /// `compression.gzip.level` and `compression.zstd.level`: how hard it is compressed, where it is compressed anew.
+    pub compression_levels: CompressionLevels,
     /// `index.interval.bytes`: the log bytes between two entries of the offset index.
     pub index_interval_bytes: u32,
     /// `cleanup.policy`: what becomes of old records.
@@ -94,6 +96,7 @@ impl Default for LogConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 60 * 60 * 1000,
             compression_type: None,
+            compression_levels: CompressionLevels::default(),
             index_interval_bytes: 4096,
             cleanup: CleanupPolicy::DELETE,
             delete_retention_ms: DAY_MS,

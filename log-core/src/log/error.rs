@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::producer_state::SequenceError;
 use super::watermarks::Watermarks;
 
@@ -10,7 +12,7 @@ use super::watermarks::Watermarks;
 ///
 /// The partition turns read-only and nothing is truncated. A fetch across the hole fails; offsets
 /// on either side of it can still be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{file} is damaged at byte {position} (first offset lost: {offset}): {reason}")]
 pub struct Corruption {
     /// The file, relative to the data directory.

@@ -32,8 +32,11 @@ pub(super) const SNAPSHOT_INTERVAL_BYTES: u64 = 64 << 20;
 pub struct Flush {
     /// The segments to sync: those rolled since the last flush, and the active one.
     segments: Vec<Arc<Segment>>,
+    /// Where the high watermark was when it began.
+    start_offset: i64,
     end_offset: i64,
     end: LogPosition,
+    bytes: u64,
     last_batch: Option<LastBatch>,
     health: Arc<DirHealth>,
     synced: AtomicBool,
@@ -87,6 +90,16 @@ impl Flush {
     /// The offset that the high watermark will have after it.
     pub fn end_offset(&self) -> i64 {
         self.end_offset
+    }
+
+    /// Offsets that it makes durable.
+    pub fn records(&self) -> u64 {
+        self.end_offset.saturating_sub(self.start_offset).max(0) as u64
+    }
+
+    /// Bytes of batches that it makes durable.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 
@@ -251,8 +264,16 @@ impl PartitionLog {
         let mut segments = Vec::with_capacity(self.unsynced.len() + 1);
         segments.extend_from_slice(&self.unsynced);
         segments.push(Arc::clone(&self.tail.segment));
+        let durable = self.bounds.high_watermark;
+        let bytes = segments.iter().map(|segment| match segment.base_offset() == durable.segment {
+            true => segment.size_bytes().saturating_sub(durable.position),
+            false => segment.size_bytes(),
+        });
+        let bytes = bytes.sum();
         Some(Flush {
             segments,
+            start_offset: watermarks.high_watermark(),
+            bytes,
             end_offset: watermarks.log_end(),
             end: self.bounds.log_end,
             last_batch: self.tail.last_batch,

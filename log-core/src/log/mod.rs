@@ -7,6 +7,9 @@ mod checkpoint;
 mod clean_shutdown;
 mod compaction;
 mod config;
+mod count;
+#[cfg(test)]
+mod damage_tests;
 mod error;
 mod flush;
 mod for_all;
@@ -15,6 +18,7 @@ mod identity;
 mod index_file;
 mod index_tail;
 mod inspect;
+mod known_damage;
 mod leader_epoch;
 mod log_dir;
 mod log_dir_bulk;
@@ -33,13 +37,18 @@ mod read_ahead;
 mod recovery;
 mod repair;
 mod replay;
+#[cfg(test)]
+mod restart_tests;
 mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod scan;
 mod scrub;
 mod segment;
 mod segment_read;
 mod segments;
 mod survey;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod time_index;
@@ -57,6 +66,7 @@ pub use compaction::{
     Cleaned, Compactable, Compaction, CompactionError, CompactionReport, Dirtiness, OffsetMap,
 };
 pub use config::{CleanupPolicy, LogConfig};
+pub use count::{Count, CountBudget, Search};
 pub use error::{AppendError, Corruption, DeleteRecordsError, OpenError, ReadError};
 pub use flush::{CheckpointWrite, Flush};
 pub use for_all::for_all;

@@ -9,7 +9,7 @@
 //!                                                        └────► checkpoint, indexes, snapshots
 //! ```
 
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use super::config::LogConfig;
 use super::error::{AppendError, OpenError};
 use super::flush::Checkpointer;
 use super::health::DirHealth;
+use super::known_damage;
 use super::losses;
 use super::producer_state::{ProducerState, ProducerStates};
 use super::read::{LogReader, Shared};
@@ -136,16 +137,22 @@ impl PartitionLog {
         let report = recovered.report;
         let bounds = recovered.bounds;
         let shared = Arc::new(Shared {
+            dir: dir.clone(),
             published: Published::new(bounds),
             segments: ArcSwap::from_pointee(recovered.segments),
             epochs: ArcSwap::from_pointee(recovered.epochs),
             corruption: ArcSwapOption::empty(),
             lost_offsets: losses::lost_offsets(&dir).map_err(OpenError::at(path))?,
             has_aborted: AtomicBool::new(!recovered.aborted.is_empty()),
+            compactions: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         });
-        if let Some(corruption) = &report.corruption {
-            shared.report(corruption.clone());
+        match &report.corruption {
+            Some(corruption) => drop(shared.report(corruption.clone())),
+            None => {
+                let reader = LogReader::new(Arc::clone(&shared));
+                known_damage::look_again(&dir, &reader).map_err(OpenError::at(path))?;
+            }
         }
         let mut log = PartitionLog {
             tail: recovered.tail,

@@ -339,6 +339,12 @@ impl ProducerStates {
         self.transactions.last_stable(high_watermark)
     }
 
+    /// Notes that nothing is known of what the log holds at `offset`: the last stable offset stays where it is
+    /// there, whatever ends of transactions follow.
+    pub(super) fn hold(&mut self, offset: i64) {
+        self.transactions.hold(offset);
+    }
+
     /// A transaction may only begin where there is room for one more.
     fn check_room(&self, transactional: bool) -> Result<SequenceCheck, SequenceError> {
         if transactional && self.transactions.open() >= OPEN_TRANSACTIONS_MAX {

@@ -6,7 +6,7 @@
 //! segments second, so every offset that the bounds allow lies in a segment of the snapshot, unless
 //! it was deleted in between, which shows as an offset before the first segment.
 
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,8 +18,10 @@ use crate::record::TimestampedOffset;
 
 use super::aborted_index::AbortedTransaction;
 use super::error::{Corruption, ReadError};
+use super::known_damage;
 use super::leader_epoch::LeaderEpochs;
 use super::read_ahead::ReadAhead;
+use super::segment::PartitionDir;
 use super::segments::Segments;
 use super::view::Cold;
 use super::watermarks::{Bounds, LogPosition, Published, Watermarks};
@@ -56,6 +58,7 @@ pub struct ReadResult {
 /// What the writer shares with the readers.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) dir: PartitionDir,
     pub(crate) published: Published,
     pub(crate) segments: ArcSwap<Segments>,
     pub(crate) epochs: ArcSwap<LeaderEpochs>,
@@ -66,17 +69,20 @@ pub(crate) struct Shared {
     pub(crate) lost_offsets: u64,
     /// Whether a transaction has ever been aborted in what is left of the log.
     pub(crate) has_aborted: AtomicBool,
+    /// How many times compaction has put a segment in the place of others.
+    pub(crate) compactions: AtomicU64,
     /// The partition was closed or deleted.
     pub(crate) closed: AtomicBool,
 }
 
 impl Shared {
-    /// Remembers the first damage and says so loudly.
+    /// Remembers the first damage, for the next process too, and says so loudly.
     pub(crate) fn report(&self, corruption: Corruption) -> Arc<Corruption> {
         let corruption = Arc::new(corruption);
         let before = self.corruption.compare_and_swap(&None::<Arc<Corruption>>, Some(corruption.clone()));
         if before.is_none() {
             tracing::error!(%corruption, "durable data is damaged: the partition is read-only");
+            known_damage::remember(&self.dir, &corruption);
         }
         corruption
     }
@@ -244,39 +250,9 @@ impl LogReader {
         }
     }
 
-    /// The first record at or after `offset` that `isolation` allows, with its timestamp: how long a
-    /// consumer that stands at `offset` has been waiting for it. `None` if it has seen everything.
-    ///
-    /// # Errors
-    /// Damage on the way to it.
-    pub fn record_timestamp(
-        &self,
-        offset: i64,
-        isolation: Isolation,
-    ) -> Result<Option<TimestampedOffset>, ReadError> {
-        self.look(|bounds, segments, epochs| {
-            let (end_offset, end) = limit(bounds, segments, epochs, isolation, Cold::Wait)?;
-            let mut offset = offset.max(bounds.watermarks.log_start());
-            while offset < end_offset {
-                let Some(index) = segments.floor(offset) else {
-                    return Err(self.before_first_segment(offset));
-                };
-                let segment = &segments.as_slice()[index];
-                let end = segment.end_position(segments.end_offset(index), end)?;
-                let found = segment.record_at(offset, end, epochs)?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-                let Some(next) = segments.end_offset(index) else { break };
-                offset = next;
-            }
-            Ok(None)
-        })
-    }
-
     /// The aborted transactions that records of `offsets` may belong to, which lie below the last stable offset
     /// in the segment at `index`. Their ends are there or in later segments.
-    fn aborted(
+    pub(super) fn aborted(
         &self,
         segments: &Segments,
         index: usize,
@@ -317,7 +293,7 @@ impl LogReader {
 
     /// Looks into the log as it is at one moment. A segment that is deleted before the look has opened
     /// its file is not there any more, nor is an offset in it: then the next moment is looked at.
-    fn look<T>(
+    pub(super) fn look<T>(
         &self,
         at: impl Fn(&Bounds, &Segments, &LeaderEpochs) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
@@ -341,6 +317,22 @@ impl LogReader {
         }
     }
 
+    /// Bytes of batches in all segments, what is not durable yet included.
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.segments.load().as_slice().iter().map(|segment| segment.size_bytes()).sum()
+    }
+
+    /// How many segments there are.
+    pub fn segment_count(&self) -> usize {
+        self.shared.segments.load().as_slice().len()
+    }
+
+    /// How many times since the start compaction has put a segment in the place of others: as long as that does not
+    /// change, there is still a record where there was one, unless it was deleted from the front.
+    pub fn compactions(&self) -> u64 {
+        self.shared.compactions.load(Ordering::Acquire)
+    }
+
     /// Offsets of which there is no record any more because an operator has given them up, see
     /// [`skip_holes`](super::skip_holes).
     pub fn lost_offsets(&self) -> u64 {
@@ -357,7 +349,7 @@ impl LogReader {
 
     /// The offset was in bounds when they were loaded, and its segment is gone: either the log start
     /// has passed it since, or the segment was lost.
-    fn before_first_segment(&self, offset: i64) -> ReadError {
+    pub(super) fn before_first_segment(&self, offset: i64) -> ReadError {
         match self.shared.corruption.load_full() {
             Some(corruption) => ReadError::Corrupt(corruption),
             None => ReadError::OutOfRange { offset, watermarks: self.watermarks() },
@@ -385,7 +377,7 @@ fn end_offset(bounds: &Bounds, isolation: Isolation) -> i64 {
 }
 
 /// The same, and where in the files that is.
-fn limit(
+pub(super) fn limit(
     bounds: &Bounds,
     segments: &Segments,
     epochs: &LeaderEpochs,

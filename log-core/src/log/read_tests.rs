@@ -1,7 +1,7 @@
 //! Reading what is not in memory, what the disk cannot bring, and what it brings changed.
 
 use super::super::testing::{Disk, PARTITION, batch, read_all, records};
-use super::super::{AppendError, DirHealth, LogConfig, PartitionLog};
+use super::super::{AppendError, CountBudget, DirHealth, LogConfig, PartitionLog};
 use super::*;
 use crate::storage::Storage;
 use crate::storage::sim::SimStorage;
@@ -128,7 +128,7 @@ fn a_read_error_costs_the_read_and_not_the_process() {
     assert!((10..20).contains(&failed.len()), "the batches of one page: {failed:?}");
     for &offset in &failed {
         assert!(matches!(read(offset, 1), Err(ReadError::Storage(_))), "offset {offset}");
-        let found = reader.record_timestamp(offset, Isolation::Uncommitted);
+        let found = reader.first_visible(offset, Isolation::Uncommitted, &CountBudget::unlimited());
         assert!(matches!(found, Err(ReadError::Storage(_))), "offset {offset}");
     }
     assert!(reader.corruption().is_none(), "what cannot be read is not thereby damaged");

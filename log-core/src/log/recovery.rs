@@ -272,7 +272,7 @@ impl<'a> Walk<'a> {
     fn create_first(&mut self) -> io::Result<()> {
         let base = self.durable.durable_end;
         if self.durable.durable_end > self.durable.log_start {
-            self.corrupt(base, 0, self.durable.log_start, "all segments are missing".to_owned());
+            self.corrupt_at(base, 0, self.durable.log_start, "all segments are missing".to_owned());
         }
         let reserved = reserve_bytes(self.config.segment_bytes_effective());
         let interval = self.config.index_interval_bytes;
@@ -301,9 +301,9 @@ impl<'a> Walk<'a> {
         let Some(&first) = closed.first().or(scanned.first()) else { return };
         let durable = self.durable;
         if scanned.first() != Some(&durable.segment) {
-            self.corrupt(durable.segment, 0, durable.segment, "the segment is missing".to_owned());
+            self.corrupt_at(durable.segment, 0, durable.segment, "the segment is missing".to_owned());
         } else if first > durable.log_start {
-            self.corrupt(durable.log_start, 0, durable.log_start, "the segment is missing".to_owned());
+            self.corrupt_at(durable.log_start, 0, durable.log_start, "the segment is missing".to_owned());
         }
     }
 
@@ -335,6 +335,9 @@ impl<'a> Walk<'a> {
         let mut replayed = replay(self.dir, &segments, self.end, log_end)
             .inspect_err(|error| self.poison_unless_exhausted(error))?;
         self.report.replayed_batches = replayed.batches;
+        if let Some(damage) = replayed.damage {
+            self.corrupt(damage);
+        }
         // All of it is durable, the ends of transactions too.
         let last_stable = replayed.producers.last_stable(log_end).max(log_start);
         let bounds = Bounds {
@@ -397,8 +400,10 @@ impl<'a> Walk<'a> {
                 "leader epochs are damaged and made anew from the log"
             );
             let mut epochs = LeaderEpochs::default();
-            for_each_header(segments, log_start, self.end, &mut |_, _, batch| {
-                epochs.begin(batch.partition_leader_epoch(), batch.base_offset());
+            for_each_header(segments, log_start, self.end, &mut |_, found| {
+                if let Ok((_, batch)) = found {
+                    epochs.begin(batch.partition_leader_epoch(), batch.base_offset());
+                }
                 Ok(())
             })?;
             self.epochs = epochs;
@@ -414,9 +419,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Notes damage below the checkpoint; the first of it counts.
-    fn corrupt(&mut self, base: i64, position: u64, offset: i64, reason: String) {
+    fn corrupt_at(&mut self, base: i64, position: u64, offset: i64, reason: String) {
         let file = self.dir.segment_file(base, LOG_SUFFIX);
-        let corruption = Corruption { file, position, offset, reason };
+        self.corrupt(Corruption { file, position, offset, reason });
+    }
+
+    fn corrupt(&mut self, corruption: Corruption) {
         tracing::error!(%corruption, "durable data is damaged; nothing is cut");
         self.report.corruption.get_or_insert(corruption);
     }

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::SystemTime;
 
-use crate::record::{EndOfTransaction, LENGTH_FIELD_END, OVERHEAD, RecordBatch, TimestampType};
+use crate::record::{BatchError, EndOfTransaction, LENGTH_FIELD_END, OVERHEAD, RecordBatch, TimestampType};
 use crate::storage::ReadAt;
 
 use super::aborted_index::{self, ABORTED_SUFFIX, AbortedTransaction};
+use super::error::Corruption;
 use super::producer_snapshot::{self, ProducerSnapshot};
 use super::producer_state::{ProducerBatch, ProducerStates};
 use super::scan::{BatchScanner, Depth, Step, read_exact_at};
@@ -33,7 +34,12 @@ pub(super) struct Replayed {
     pub(super) batches: u64,
     /// The files of aborted transactions had to be made anew, and are not on disk yet.
     pub(super) remade: bool,
+    /// The first damage that it came by.
+    pub(super) damage: Option<Corruption>,
 }
+
+/// What there is at one place of a log: a batch's position and header, or damage.
+pub(super) type Found<'b> = Result<(u64, &'b RecordBatch<'b>), Corruption>;
 
 /// Reads what there is, up to `end`, which is at offset `log_end`.
 ///
@@ -63,15 +69,24 @@ pub(super) fn replay(
         snapshot: snapshot.offset,
         batches: 0,
         remade,
+        damage: None,
     };
     // Whoever is read back counts as heard of now: records may be about any time.
     let now_ms = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-    for_each_header(segments, snapshot.offset, end, &mut |segment, position, batch| {
-        replayed.batches += 1;
-        if let Some(aborted) = replayed.note(segment, position, batch, now_ms)? {
-            segment.aborted().push(aborted);
+    for_each_header(segments, snapshot.offset, end, &mut |segment, found| {
+        let noted = match found {
+            Ok((position, batch)) => {
+                replayed.batches += 1;
+                replayed.note(segment, position, batch, now_ms)?
+            }
+            Err(damage) => Err(damage),
+        };
+        match noted {
+            Ok(Some(aborted)) => segment.aborted().push(aborted),
+            Ok(None) => {}
+            Err(damage) => replayed.hold(damage),
         }
         Ok(())
     })?;
@@ -85,26 +100,41 @@ pub(super) fn replay(
 }
 
 impl Replayed {
+    /// Notes damage, past which nothing is stable.
+    fn hold(&mut self, damage: Corruption) {
+        // The snapshot knows what was before it.
+        self.producers.hold(damage.offset.max(self.snapshot));
+        self.damage.get_or_insert(damage);
+    }
+
+    /// Notes a batch. Answers with the aborted transaction that it is the end of, or with what is wrong with it.
     fn note(
         &mut self,
         segment: &Segment,
         position: u64,
         batch: &RecordBatch<'_>,
         now_ms: i64,
-    ) -> io::Result<Option<AbortedTransaction>> {
+    ) -> io::Result<Result<Option<AbortedTransaction>, Corruption>> {
         let (producer_id, epoch) = (batch.producer_id(), batch.producer_epoch());
         let attributes = batch.attributes();
         if producer_id < 0 {
-            return Ok(None);
+            return Ok(Ok(None));
         }
         if attributes.is_control() {
-            let end = end_of_transaction(&*segment.loaded().file, position)?;
-            let Some(end) = end else { return Ok(None) };
             let offset = batch.base_offset();
+            let file = &*segment.loaded().file;
+            let end = match end_of_transaction(file, position)? {
+                Ok(Some(end)) => end,
+                Ok(None) => return Ok(Ok(None)),
+                Err(error) => {
+                    let (file, reason) = (file.path().to_owned(), error.to_string());
+                    return Ok(Err(Corruption { file, position, offset, reason }));
+                }
+            };
             let aborted = self.producers.end_transaction(producer_id, epoch, end, offset, now_ms);
             // What is read back is durable, so that nothing has to be kept until it is.
             self.producers.last_stable(batch.next_offset());
-            return Ok(aborted);
+            return Ok(Ok(aborted));
         }
         let by_broker = attributes.timestamp_type() == TimestampType::LogAppendTime;
         // Compaction leaves batches without records for their sequences' sake. It does not come near an open
@@ -122,7 +152,7 @@ impl Replayed {
                 timestamp: if by_broker { batch.max_timestamp() } else { now_ms },
             },
         );
-        Ok(None)
+        Ok(Ok(None))
     }
 }
 
@@ -160,25 +190,27 @@ fn restore_aborted(dir: &PartitionDir, segments: &Segments, snapshot: &ProducerS
 }
 
 /// What the control batch at `position` says of a transaction.
-fn end_of_transaction(file: &dyn ReadAt, position: u64) -> io::Result<Option<EndOfTransaction>> {
+fn end_of_transaction(
+    file: &dyn ReadAt,
+    position: u64,
+) -> io::Result<Result<Option<EndOfTransaction>, BatchError>> {
     let mut prefix = [0; LENGTH_FIELD_END];
     read_exact_at(file, position, &mut prefix)?;
     let length = i32::from_be_bytes(prefix[8..].try_into().expect("four bytes"));
     let size = usize::try_from(length).map_or(0, |length| length + LENGTH_FIELD_END);
     if !(OVERHEAD..=CONTROL_BYTES_MAX).contains(&size) {
-        return Ok(None);
+        return Ok(Err(BatchError::Corrupt("length is not that of a control batch")));
     }
     let mut bytes = vec![0; size];
     read_exact_at(file, position, &mut bytes)?;
-    let end = RecordBatch::parse(&bytes).and_then(|batch| {
+    Ok(RecordBatch::parse(&bytes).and_then(|batch| {
         batch.verify_crc()?;
         EndOfTransaction::of(&batch)
-    });
-    Ok(end.unwrap_or_default())
+    }))
 }
 
-/// Shows the headers of all batches from the one that holds `from` on, with their segment and their
-/// position in it. A damaged place ends its segment.
+/// Shows the headers of all batches from the one that holds `from` on, with their segment. A damaged place is shown
+/// too, and ends its segment.
 ///
 /// # Errors
 /// Of the device, and of `visit`.
@@ -186,14 +218,21 @@ pub(super) fn for_each_header(
     segments: &Segments,
     from: i64,
     end: LogPosition,
-    visit: &mut dyn FnMut(&Segment, u64, &RecordBatch<'_>) -> io::Result<()>,
+    visit: &mut dyn FnMut(&Segment, Found<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     for (index, segment) in segments.as_slice().iter().enumerate() {
         let end_offset = segments.end_offset(index);
         if end_offset.is_some_and(|end_offset| end_offset <= from) {
             continue;
         }
-        let Ok(segment_end) = segment.end_position(end_offset, end) else { continue };
+        let segment_end = match segment.end_position(end_offset, end) {
+            Ok(segment_end) => segment_end,
+            // What it holds is not known, ends of transactions among it.
+            Err(error) => {
+                visit(segment, Err(segment.damage(0, segment.base_offset(), error.to_string())))?;
+                continue;
+            }
+        };
         let data = segment.loaded();
         let relative = u32::try_from(from - segment.base_offset()).unwrap_or(0);
         let (position, offset) = match data.offsets.lookup(relative) {
@@ -203,10 +242,23 @@ pub(super) fn for_each_header(
             None => (0, segment.base_offset()),
         };
         let mut scanner = BatchScanner::new(&*data.file, Depth::Headers, position, segment_end, offset);
-        while let Step::Batch { position, batch } = scanner.step()? {
-            if batch.last_offset() >= from {
-                visit(segment, position, &batch)?;
+        let mut damage = loop {
+            match scanner.step()? {
+                Step::Batch { position, batch } if batch.last_offset() >= from => {
+                    visit(segment, Ok((position, &batch)))?;
+                }
+                Step::Batch { .. } => {}
+                Step::End => break None,
+                Step::Bad { reason, .. } => break Some(reason),
             }
+        };
+        if damage.is_none() && end_offset.is_some_and(|end_offset| end_offset != scanner.next_offset()) {
+            damage = Some("the segment ends before the next begins".to_owned());
+        }
+        if let Some(reason) = damage {
+            let (position, offset) = (scanner.position(), scanner.next_offset());
+            let file = data.file.path().to_owned();
+            visit(segment, Err(Corruption { file, position, offset, reason }))?;
         }
     }
     Ok(())

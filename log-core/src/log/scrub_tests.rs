@@ -89,6 +89,27 @@ fn rot_beneath_the_page_cache_is_found_and_ends_writing() {
 }
 
 #[test]
+fn damage_that_cannot_be_read_any_more_is_no_sounder_for_that() {
+    let sim = SimStorage::new(1);
+    let log = filled(&sim);
+    let sealed = log.segments()[1].base_offset;
+    let path = format!("{PARTITION}/{sealed:020}.log");
+    drop(log);
+    sim.flip_bit(&path, 70 * 8).expect("there");
+    let sim = sim.restart();
+    let log = open(&sim);
+    log.reader().read(sealed, 1, Isolation::Uncommitted, true).expect_err("damaged");
+    drop(log);
+    sim.sync_all().expect("healthy");
+    sim.evict(&path).expect("there");
+    sim.fail_reads(&path, 0..4096).expect("there");
+    let mut log = open(&sim);
+    let read = log.reader().read(sealed, 1, Isolation::Uncommitted, true);
+    assert!(matches!(read, Err(ReadError::Storage(_))), "{read:?}");
+    assert!(matches!(log.append(&batch(1, &["x"]), 0, 1), Err(AppendError::Corrupt(_))));
+}
+
+#[test]
 fn a_file_that_somebody_has_removed_is_missed() {
     let sim = SimStorage::new(1);
     let log = filled(&sim);

@@ -26,6 +26,7 @@ use super::offset_index::OffsetIndex;
 use super::open_segments::read_clock;
 use super::read_ahead::Readers;
 use super::scan::{BatchScanner, Depth, Step};
+use super::tally::Tallies;
 use super::time_index::TimeIndex;
 use super::view::Cold;
 use super::watermarks::LogPosition;
@@ -86,6 +87,8 @@ pub(crate) struct Segment {
     replaced: Arc<Mutex<bool>>,
     /// The aborted transactions that end in it. Shared with such a copy as well.
     aborted: Arc<AbortedIndex>,
+    /// What is known of offsets without a record. Shared with such a copy as well.
+    tallies: Arc<Tallies>,
 }
 
 /// An open segment.
@@ -120,17 +123,18 @@ impl Segment {
         let times = TimeIndex::new(dir.segment_file(base_offset, TIME_INDEX_SUFFIX), base_offset);
         let indexes = IndexTail::new(offsets, times, base_offset, index_interval_bytes);
         let data = SegmentData::new(file, indexes);
-        let segment = Segment::opened(dir, base_offset, index_interval_bytes, data);
+        let segment = Segment::opened(dir, base_offset, index_interval_bytes, data, true);
         segment.named.store(false, Ordering::Release);
         Ok(segment)
     }
 
-    /// A segment that recovery has opened and read.
+    /// A segment that recovery has opened and read, or a new one; `empty` if there is no batch in it yet.
     pub(crate) fn opened(
         dir: &PartitionDir,
         base_offset: i64,
         index_interval_bytes: u32,
         data: SegmentData,
+        empty: bool,
     ) -> Arc<Segment> {
         Arc::new(Segment {
             dir: dir.clone(),
@@ -143,6 +147,7 @@ impl Segment {
             read_at: AtomicU64::new(read_clock()),
             replaced: Arc::new(Mutex::new(false)),
             aborted: aborted_index(dir, base_offset),
+            tallies: Arc::new(Tallies::new(base_offset, empty)),
         })
     }
 
@@ -164,6 +169,7 @@ impl Segment {
             read_at: AtomicU64::new(read_clock()),
             replaced: Arc::new(Mutex::new(false)),
             aborted: aborted_index(dir, base_offset),
+            tallies: Arc::new(Tallies::new(base_offset, false)),
         })
     }
 
@@ -194,6 +200,11 @@ impl Segment {
     /// The aborted transactions that end in the segment.
     pub(crate) fn aborted(&self) -> &Arc<AbortedIndex> {
         &self.aborted
+    }
+
+    /// What is known of offsets without a record.
+    pub(crate) fn tallies(&self) -> &Tallies {
+        &self.tallies
     }
 
     /// Adds to `found` the aborted transactions that end in the segment and that records of `offsets` may belong
@@ -236,6 +247,7 @@ impl Segment {
             read_at: AtomicU64::new(self.read_at()),
             replaced: Arc::clone(&self.replaced),
             aborted: Arc::clone(&self.aborted),
+            tallies: Arc::clone(&self.tallies),
         }))
     }
 

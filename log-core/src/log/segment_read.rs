@@ -89,9 +89,12 @@ impl Segment {
         epochs: &LeaderEpochs,
     ) -> Result<u64, ReadError> {
         let view = View::new(self, end, cold, epochs, SEARCH_WINDOW_BYTES);
-        match self.locate(&view, offset)? {
-            Some(start) => Ok(start.position),
-            None => Err(self.hole(&view, offset)),
+        let located = self.locate(&view, offset).and_then(|at| at.ok_or_else(|| self.hole(&view, offset)));
+        match located {
+            Ok(start) => Ok(start.position),
+            // What starts there is damaged, and what ends there is not.
+            Err(ReadError::Corrupt(damage)) if damage.offset == offset => Ok(damage.position),
+            Err(error) => Err(error),
         }
     }
 
@@ -113,16 +116,6 @@ impl Segment {
             None => self.base_offset(),
         };
         self.first_record(from.max(log_start), timestamp, end, epochs)
-    }
-
-    /// The first record at or after `offset`.
-    pub(crate) fn record_at(
-        &self,
-        offset: i64,
-        end: u64,
-        epochs: &LeaderEpochs,
-    ) -> Result<Option<TimestampedOffset>, ReadError> {
-        self.first_record(offset, i64::MIN, end, epochs)
     }
 
     /// The largest timestamp of the batches at or after `log_start` and before `end`.
@@ -195,7 +188,7 @@ impl Segment {
 
     /// Where the batch starts that holds `offset`, or the first one after it; `None` if the batches
     /// before the view's end end before it.
-    fn locate(&self, view: &View<'_>, offset: i64) -> Result<Option<Boundary>, ReadError> {
+    pub(super) fn locate(&self, view: &View<'_>, offset: i64) -> Result<Option<Boundary>, ReadError> {
         let from = self.indexed_before(view, offset);
         if from.position < view.end {
             match view.batch_at(from) {
@@ -274,13 +267,26 @@ fn dated(timestamp: i64) -> Option<i64> {
 ///
 /// A broker stores what producers send without looking into it, so records that cannot be decoded
 /// are no damage. The header answers for them: a consumer that seeks there learns about it.
-fn first_record_in(batch: &RecordBatch<'_>, offset: i64, timestamp: i64) -> Option<TimestampedOffset> {
+pub(super) fn first_record_in(
+    batch: &RecordBatch<'_>,
+    offset: i64,
+    timestamp: i64,
+) -> Option<TimestampedOffset> {
+    let payload = batch.decompressed_payload(DecompressLimits::default()).ok();
+    first_record_of(batch, payload.as_deref(), offset, timestamp)
+}
+
+/// The same of a batch that is unpacked already; `None` if it cannot be.
+pub(super) fn first_record_of(
+    batch: &RecordBatch<'_>,
+    payload: Option<&[u8]>,
+    offset: i64,
+    timestamp: i64,
+) -> Option<TimestampedOffset> {
     let by_header =
         TimestampedOffset { offset: batch.base_offset().max(offset), timestamp: batch.max_timestamp() };
-    let Ok(payload) = batch.decompressed_payload(DecompressLimits::default()) else {
-        return Some(by_header);
-    };
-    for record in batch.record_refs(&payload) {
+    let Some(payload) = payload else { return Some(by_header) };
+    for record in batch.record_refs(payload) {
         match record {
             Ok(record) if record.offset >= offset && record.timestamp >= timestamp => {
                 return Some(TimestampedOffset { offset: record.offset, timestamp: record.timestamp });

@@ -84,3 +84,21 @@ pub(super) fn read_all(reader: &LogReader, mut offset: i64) -> Vec<(i64, String)
         offset = read.next_offset;
     }
 }
+
+/// Segments that hold a dozen of the batches of `fill`.
+pub(super) fn small_segments() -> LogConfig {
+    LogConfig { segment_bytes: 1024, index_interval_bytes: 128, ..LogConfig::default() }
+}
+
+/// The records of `fill`, as `read_all` gives them.
+pub(super) fn numbered(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
+    range.map(|n| (n, format!("value {n}"))).collect()
+}
+
+/// Appends a record a batch at the offsets of `range`, which is where the log ends.
+pub(super) fn fill(log: &mut PartitionLog, range: std::ops::Range<i64>) {
+    for n in range {
+        let appended = log.append(&batch(1000 + n, &[&format!("value {n}")]), 0, 1000 + n).expect("room");
+        assert_eq!(appended.base_offset, n);
+    }
+}

@@ -20,6 +20,8 @@ pub(super) struct Transactions {
     /// Those whose end is in the log and was not durable when that was last looked at: first offset, and
     /// offset of the end, rising.
     ended: Vec<(i64, i64)>,
+    /// Where damage holds it for good.
+    held: Option<i64>,
 }
 
 impl Transactions {
@@ -39,7 +41,14 @@ impl Transactions {
     pub(super) fn end(&mut self, first_offset: i64, end: i64) -> i64 {
         self.open.remove(&first_offset);
         self.ended.push((first_offset, end));
-        self.open.first().copied().unwrap_or(end + 1)
+        self.open.first().copied().into_iter().chain(self.held).fold(end + 1, i64::min)
+    }
+
+    /// Holds the last stable offset where it is in a log that is durable up to `offset`, at which damage begins. The
+    /// first damage counts.
+    pub(super) fn hold(&mut self, offset: i64) {
+        let stable = self.last_stable(offset);
+        self.held.get_or_insert(stable);
     }
 
     /// The last stable offset of a log that is durable up to `high_watermark`.
@@ -47,13 +56,24 @@ impl Transactions {
         let durable = self.ended.partition_point(|(_, end)| *end < high_watermark);
         self.ended.drain(..durable);
         let ended = self.ended.iter().map(|(first_offset, _)| *first_offset);
-        ended.chain(self.open.first().copied()).fold(high_watermark, i64::min)
+        ended.chain(self.open.first().copied()).chain(self.held).fold(high_watermark, i64::min)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_holds_it_whatever_ends_later() {
+        let mut transactions = Transactions::default();
+        transactions.begin(3);
+        transactions.hold(5);
+        transactions.begin(6);
+        assert_eq!(transactions.end(3, 7), 3);
+        assert_eq!(transactions.end(6, 8), 3);
+        assert_eq!(transactions.last_stable(9), 3);
+    }
 
     #[test]
     fn the_oldest_that_is_not_durably_ended_counts() {

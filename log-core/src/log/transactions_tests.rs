@@ -1,10 +1,10 @@
 //! Transactions in a partition's log: what readers of committed records see, and what of it outlives a
-//! restart. Random histories, with and without crashes, are in `tests/crash/transactions.rs`.
+//! restart. Random histories, with and without crashes, are in `tests/crash/transactions/`.
 
 use super::replay::replay;
 use super::testing::{Disk, batch, records};
 use super::{AbortedTransaction, AppendError, Isolation, LogConfig, LogReader, PartitionLog, SequenceError};
-use crate::record::{BatchBuilder, Compression, EndOfTransaction, Marker, ProducedBatch};
+use crate::record::{BatchBuilder, Compression, EndOfTransaction, Marker, OVERHEAD, ProducedBatch};
 use crate::storage::READ_BYTES_MAX;
 
 fn transactional(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> ProducedBatch {
@@ -304,4 +304,69 @@ fn what_a_start_reads_back_is_not_kept_until_it_is_durable() {
     let mut settled = replayed.producers.clone();
     settled.last_stable(200);
     assert!(replayed.producers == settled);
+}
+
+/// A log with two transactions of a producer, from offset 1 and 3 on, each batch in a segment of its own; a start has to
+/// read it anew.
+fn two_transactions(ends: [Marker; 2]) -> Disk {
+    let disk = Disk::new();
+    let (mut log, _) = disk.open(&small());
+    append(&mut log, &batch(1000, &["a"]));
+    for ((sequence, value), marker) in (0..).zip(["b", "c"]).zip(ends) {
+        put(&mut log, 7, sequence, &[value]);
+        end(&mut log, 7, marker);
+    }
+    append(&mut log, &batch(1000, &["d"]));
+    log.flush().expect("healthy");
+    log.write_checkpoint().expect("healthy");
+    drop(log);
+    for snapshot in disk.names().into_iter().filter(|name| name.ends_with(".producers")) {
+        std::fs::remove_file(disk.path(&snapshot)).expect("there");
+    }
+    disk
+}
+
+#[test]
+fn an_end_past_a_segment_that_cannot_be_opened_makes_nothing_stable() {
+    let disk = two_transactions([Marker::Abort, Marker::Commit]);
+    let of_abort = disk.path("00000000000000000002.log");
+    std::fs::rename(&of_abort, disk.path("elsewhere")).expect("there");
+    std::fs::create_dir(&of_abort).expect("room");
+
+    let (log, report) = disk.open(&small());
+    assert!(report.corruption.is_some(), "it is told");
+    assert_eq!(last_stable(&log), 1, "the commit of c is not the end of b");
+}
+
+#[test]
+fn an_end_past_damage_makes_nothing_stable() {
+    /// Where the last stable offset is after a start without a snapshot, with a byte of a segment changed.
+    fn stable_with_damage(segment: i64, byte: usize) -> i64 {
+        let disk = two_transactions([Marker::Commit, Marker::Abort]);
+        let name = format!("{segment:020}.log");
+        let mut bytes = std::fs::read(disk.path(&name)).expect("there");
+        bytes[byte] ^= 1;
+        std::fs::write(disk.path(&name), bytes).expect("room");
+
+        let (mut log, report) = disk.open(&small());
+        let damage = report.corruption.expect("it is told");
+        assert!(damage.file.ends_with(&name), "{damage}");
+        let more = log.append(&batch(1000, &["x"]), 0, 1000).map(drop);
+        assert!(matches!(more, Err(AppendError::Corrupt(_))), "{more:?}");
+        let reader = log.reader();
+        let mut offset = 0;
+        while offset < last_stable(&log) {
+            offset = told(&reader, offset).0;
+        }
+        assert_eq!(offset, last_stable(&log), "what is stable can be read, and no more");
+        offset
+    }
+    // The magic byte of a header, and the type of a control record.
+    let (magic, control_type) = (16, OVERHEAD + 9);
+    assert_eq!(stable_with_damage(1, magic), 1, "b may have been of a transaction or not");
+    assert_eq!(stable_with_damage(2, magic), 1, "b was committed: the abort is not its end");
+    assert_eq!(stable_with_damage(2, control_type), 1);
+    assert_eq!(stable_with_damage(3, magic), 3, "what lies before it is decided");
+    assert_eq!(stable_with_damage(4, magic), 3, "the end of c");
+    assert_eq!(stable_with_damage(5, magic), 5);
 }

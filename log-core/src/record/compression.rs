@@ -28,6 +28,22 @@ pub enum Compression {
     Zstd,
 }
 
+/// How hard a codec tries. Snappy has one way, and so has lz4 as it is written here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressionLevels {
+    /// 1 is fast, 9 small, 0 only frames the bytes; -1 is the codec's usual one, 6.
+    pub gzip: i32,
+    /// -131,072 is fast, 22 small. Levels above 19 take hundreds of times as long as the usual one, 3.
+    pub zstd: i32,
+}
+
+impl Default for CompressionLevels {
+    /// The usual ones.
+    fn default() -> CompressionLevels {
+        CompressionLevels { gzip: -1, zstd: ::zstd::DEFAULT_COMPRESSION_LEVEL }
+    }
+}
+
 /// What one decompression may produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecompressLimits {
@@ -118,11 +134,17 @@ impl Compression {
     /// Compresses at the codec's usual level, into bytes that every client can read.
     #[must_use]
     pub fn compress(self, input: &[u8]) -> Vec<u8> {
+        self.compress_at(CompressionLevels::default(), input)
+    }
+
+    /// Compresses at the codec's level of `levels`; one out of bounds is taken for the nearest.
+    #[must_use]
+    pub fn compress_at(self, levels: CompressionLevels, input: &[u8]) -> Vec<u8> {
         let written = match self {
             Compression::None => return input.to_vec(),
             Compression::Snappy => return snappy::compress(input),
-            Compression::Zstd => return zstd::compress(input),
-            Compression::Gzip => gzip_compress(input),
+            Compression::Zstd => return zstd::compress(input, levels.zstd),
+            Compression::Gzip => gzip_compress(input, levels.gzip),
             Compression::Lz4 => lz4::compress(input),
         };
         // Writing to memory has no way to fail, and every codec takes every input.
@@ -221,9 +243,10 @@ fn resize_within(output: &mut Vec<u8>, len: usize, cap: usize) {
 /// First size of an output buffer, where the input is small.
 const READ_BYTES_MIN: usize = 4 << 10;
 
-fn gzip_compress(input: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder =
-        flate2::write::GzEncoder::new(Vec::with_capacity(input.len() / 2), flate2::Compression::default());
+fn gzip_compress(input: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    let level = u32::try_from(level)
+        .map_or_else(|_| flate2::Compression::default(), |level| flate2::Compression::new(level.min(9)));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(input.len() / 2), level);
     encoder.write_all(input)?;
     encoder.finish()
 }

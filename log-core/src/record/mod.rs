@@ -12,6 +12,7 @@ mod compression;
 mod control;
 mod error;
 mod lookup;
+mod partitioner;
 #[expect(clippy::module_inception, reason = "one noun a file: a record is the noun of this one")]
 mod record;
 mod remnant;
@@ -25,10 +26,13 @@ pub use batch::{
 #[cfg(feature = "storage")]
 pub(crate) use batch::{MAGIC, MAGIC_AT};
 pub use builder::{BatchBuilder, BuildError, ProducerStamp, set_producer_stamp};
-pub use compression::{Compression, DecompressError, DecompressLimits, UnknownCompression};
+pub use compression::{
+    Compression, CompressionLevels, DecompressError, DecompressLimits, UnknownCompression,
+};
 pub use control::{EndOfTransaction, Marker};
 pub use error::BatchError;
 pub use lookup::TimestampedOffset;
+pub use partitioner::partition_of_key;
 pub use record::{Header, Record, RecordRef, RecordRefs, Records};
 pub use remnant::{Remnant, empty_batch, filler};
 pub use validate::{

@@ -270,6 +270,12 @@ impl Records {
         Ok(Records::new(&batch, payload))
     }
 
+    /// Bytes of the records, decompressed.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
     pub(crate) fn new(batch: &RecordBatch<'_>, payload: Bytes) -> Records {
         Records { payload, position: 0, frame: Frame::new(batch) }
     }

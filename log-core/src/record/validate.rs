@@ -13,7 +13,7 @@ use super::batch::{
     LENGTH_FIELD_END, MAX_TIMESTAMP_AT, OVERHEAD, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RECORD_COUNT_AT,
     RecordBatch, TimestampType, crc32c_of_both, i16_at, i32_at, i64_at, put_at, write_prefix,
 };
-use super::compression::{Compression, DecompressLimits};
+use super::compression::{Compression, CompressionLevels, DecompressLimits};
 use super::error::BatchError;
 
 /// Records that a rejection names one by one; the others are rejected with the batch all the same.
@@ -39,6 +39,8 @@ pub struct ValidateOptions {
     pub compacted: bool,
     /// `compression.type`: `None` keeps the producer's.
     pub target_compression: Option<Compression>,
+    /// `compression.gzip.level` and `compression.zstd.level`, where records are compressed anew.
+    pub compression_levels: CompressionLevels,
     /// Bounds on what a compressed batch may unpack to, where it has to be unpacked.
     pub decompress_limits: DecompressLimits,
 }
@@ -54,6 +56,7 @@ impl Default for ValidateOptions {
             timestamp_after_max_ms: 3_600_000,
             compacted: false,
             target_compression: None,
+            compression_levels: CompressionLevels::default(),
             decompress_limits: DecompressLimits::default(),
         }
     }
@@ -158,7 +161,7 @@ pub fn validate_produced(
         let payload = batch.decompressed_payload(options.decompress_limits)?;
         max_timestamp = check_records(&batch, &payload, options)?;
         if target != codec {
-            let bytes = Bytes::from(target.compress(&payload));
+            let bytes = Bytes::from(target.compress_at(options.compression_levels, &payload));
             check_size(OVERHEAD + bytes.len(), options)?;
             recompressed = Some(bytes);
         }
@@ -204,7 +207,9 @@ fn check_size(size_bytes: usize, options: &ValidateOptions) -> Result<(), Produc
 /// The rules for a header whose checksum is right: what a producer may say.
 fn check_header(batch: &RecordBatch<'_>) -> Result<(), ProduceRejection> {
     let attributes = batch.attributes();
-    let broken = if batch.record_count() == 0 {
+    let broken = if batch.base_offset() != 0 {
+        "base offset of a batch that is produced is not 0"
+    } else if batch.record_count() == 0 {
         "batch has no records"
     } else if i64::from(batch.record_count()) != i64::from(batch.last_offset_delta()) + 1 {
         "record count is not the last offset delta and one"

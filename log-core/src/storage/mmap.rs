@@ -76,6 +76,14 @@ impl MmapStorage {
         self
     }
 
+    /// Leaves out every sync from now on: they answer `Ok` at once and promise nothing. What is acknowledged is then kept
+    /// until the machine stops and no longer, which is all that a directory needs that goes with its process. On a disk
+    /// that is busy with something else the syncs would be most of its time.
+    pub fn without_syncs(mut self) -> MmapStorage {
+        self.turns = Arc::new(Turns::without_syncs());
+        self
+    }
+
     /// The directory that paths are relative to.
     pub fn root(&self) -> &Path {
         &self.root

@@ -166,3 +166,45 @@ fn write_atomic_replaces_and_leaves_nothing_behind() {
     assert_eq!(storage.read("d/f").expect("there"), b"two");
     assert_eq!(storage.list_dir("d").expect("there"), ["f"]);
 }
+
+#[test]
+fn no_sync_of_any_kind_succeeds_after_one_has_failed() {
+    let (_dir, storage) = storage(WriteMode::Mapped);
+    let segment = create_segment(&storage, "a.log", 4096, 4096).expect("room");
+    let small = storage.open_random("a", true).expect("room");
+    type Sync<'a> = (&'a str, &'a dyn Fn() -> io::Result<()>);
+    let syncs: [Sync<'_>; 5] = [
+        ("segment", &|| segment.sync()),
+        ("small file", &|| small.sync()),
+        ("directory", &|| storage.sync_dir("")),
+        ("whole file", &|| storage.write_synced("b", b"bytes")),
+        ("file system", &|| storage.sync_all()),
+    ];
+    syncs.iter().for_each(|(what, sync)| sync().unwrap_or_else(|error| panic!("{what}: {error}")));
+    storage.turns.sync(|| Err(io::Error::from_raw_os_error(5))).expect_err("it failed");
+    syncs.iter().for_each(|(what, sync)| assert!(sync().is_err(), "{what}"));
+}
+
+#[test]
+fn what_is_brought_in_from_the_disk_waits_for_a_sync() {
+    let (dir, storage) = storage(WriteMode::Pwrite);
+    let segment = create_segment(&storage, "a.log", 1 << 20, 1 << 20).expect("room");
+    segment.append(0, &[&[7; 1 << 20]]).expect("room");
+    segment.sync().expect("a healthy disk");
+    drop(segment);
+    // Nobody maps it, so its pages can go.
+    let file = File::open(dir.path().join("a.log")).expect("there");
+    fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a file");
+    let segment = storage.open_segment("a.log", 0, false).expect("there");
+    if segment.is_resident(0..1 << 20) {
+        return; // A file system in memory has nothing to bring in.
+    }
+    let bring_in = || {
+        let started = std::time::Instant::now();
+        segment.bring_in(0..1 << 20)?;
+        assert!(started.elapsed() >= super::super::turns::PATIENCE, "a sync is running");
+        Ok(())
+    };
+    storage.turns.sync(bring_in).expect("a healthy disk");
+    assert!(segment.slice(0..1 << 20).iter().all(|byte| *byte == 7));
+}

@@ -12,6 +12,8 @@
 //!
 //! Paths are relative to the root, separated by `/`, and never contain `..`.
 
+#[allow(unsafe_code)]
+mod bus_error;
 mod direct;
 #[allow(unsafe_code)]
 mod leftovers;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use bus_error::name_bus_errors;
 pub use mmap::{CALL_BYTES_MIN, MmapStorage, WriteMode};
 pub use region::maps;
 

@@ -35,6 +35,14 @@ impl TopicRef {
         }
     }
 
+    /// A copy that keeps nothing of the request in memory: a name that was decoded is a slice of its bytes.
+    pub fn detached(&self) -> TopicRef {
+        match self {
+            TopicRef::Name(name) => TopicRef::Name((&**name).into()),
+            TopicRef::Id(id) => TopicRef::Id(*id),
+        }
+    }
+
     /// Reads what a Produce or Fetch body of `version` carries.
     pub(super) fn decode(reader: &mut Reader, version: i16) -> Result<TopicRef, DecodeError> {
         if version >= TOPIC_IDS_SINCE {

@@ -2,8 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use log_core::record::{
-    BatchBuilder, Compression, DecompressLimits, ProduceErrorKind, ProduceRejection, ProducedBatch,
-    RECORD_ERRORS_MAX, RecordBatch, Records, TimestampType, ValidateOptions, crc32c, validate_produced,
+    BatchBuilder, Compression, CompressionLevels, DecompressLimits, ProduceErrorKind, ProduceRejection,
+    ProducedBatch, RECORD_ERRORS_MAX, RecordBatch, Records, TimestampType, ValidateOptions, crc32c,
+    validate_produced,
 };
 use proptest::prelude::*;
 
@@ -109,6 +110,8 @@ fn rules_of_the_header() {
     for id in [5, 6, 7] {
         assert_kind(forged(|bytes| bytes[22] = id), ProduceErrorKind::UnsupportedCompression);
     }
+    // Whoever knows an offset has read the batch somewhere, and may have the wrong place.
+    assert_kind(forged(|bytes| bytes[7] = 1), ProduceErrorKind::InvalidRecord);
 }
 
 #[test]
@@ -239,6 +242,44 @@ fn the_brokers_own_batches_pass_by() {
     assert_eq!(batch.to_bytes(0, -1), bytes);
     assert!(ProducedBatch::internal([&bytes[..], b"x"].concat().into()).is_err());
     assert!(ProducedBatch::internal(bytes.slice(..70)).is_err());
+}
+
+#[test]
+fn recompression_tries_as_hard_as_it_is_told() {
+    let words = ["paid", "shipped", "cancelled", "refunded", "order", "customer", "2013-07-01"];
+    let mut random = 1u64;
+    let mut text = String::new();
+    while text.len() < 100_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text += words[(random >> 33) as usize % words.len()];
+        text += &(random >> 40).to_string();
+    }
+    let inputs = [Input::new(NOW, None, Some(&text))];
+    let size = |from, to, levels| {
+        let options =
+            ValidateOptions { target_compression: Some(to), compression_levels: levels, ..options() };
+        let batch = validate_produced(build(from, &inputs), &options).unwrap();
+        let stored = batch.to_bytes(0, 0);
+        let records: Vec<_> = Records::of(&stored, DecompressLimits::default()).unwrap().collect();
+        assert_eq!(records[0].as_ref().unwrap().value.as_deref(), Some(text.as_bytes()));
+        batch.size_bytes()
+    };
+    let gzip = |gzip| CompressionLevels { gzip, ..CompressionLevels::default() };
+    let zstd = |zstd| CompressionLevels { zstd, ..CompressionLevels::default() };
+    let of_gzip = [0, 1, 9].map(|level| size(Compression::None, Compression::Gzip, gzip(level)));
+    assert!(of_gzip.is_sorted_by(|larger, smaller| larger > smaller), "{of_gzip:?}");
+    let of_zstd = [-100, 3, 19].map(|level| size(Compression::None, Compression::Zstd, zstd(level)));
+    assert!(of_zstd.is_sorted_by(|larger, smaller| larger > smaller), "{of_zstd:?}");
+    let usual = CompressionLevels::default();
+    let by_default = size(Compression::None, Compression::Gzip, usual);
+    assert_eq!(by_default, size(Compression::None, Compression::Gzip, gzip(6)));
+    let as_it_came = build(Compression::Gzip, &inputs).len();
+    assert_eq!(size(Compression::Gzip, Compression::Gzip, gzip(1)), as_it_came, "it is not compressed anew");
+    for level in [i32::MIN, i32::MAX] {
+        let levels = CompressionLevels { gzip: level, zstd: level };
+        size(Compression::None, Compression::Gzip, levels);
+        size(Compression::None, Compression::Zstd, levels);
+    }
 }
 
 proptest! {

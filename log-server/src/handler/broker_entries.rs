@@ -6,7 +6,7 @@
 
 use super::Context;
 use super::config_resource::{Standing, broker_standings};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, word};
 use crate::coordinator::group::Assignor;
 use crate::dynamic::DynamicConfig;
 use crate::topic::config::{ConfigType, Source};
@@ -44,8 +44,8 @@ const ROWS: &[Row] = &[
     (
         "compression.type",
         ConfigType::String,
-        "Batches are stored as they came, unless a topic says otherwise.",
-        |_| "producer".to_owned(),
+        "Setting compression_type: compression.type of topics that do not set it.",
+        |config| word(&config.compression_type),
     ),
     (
         "connections.max.idle.ms",
@@ -88,7 +88,7 @@ const ROWS: &[Row] = &[
         "group.consumer.migration.policy",
         ConfigType::String,
         "Setting group_consumer_migration: which way a consumer group with members may change its protocol.",
-        |config| format!("{:?}", config.group_consumer_migration).to_lowercase(),
+        |config| word(&config.group_consumer_migration),
     ),
     (
         "group.consumer.session.timeout.ms",
@@ -116,6 +116,12 @@ const ROWS: &[Row] = &[
         ConfigType::Int,
         "Setting group_session_timeout_min_ms: the shortest session timeout of a group's member.",
         |config| config.group_session_timeout_min_ms.to_string(),
+    ),
+    (
+        "highwater.http",
+        ConfigType::String,
+        "Setting http: where metrics, health and the JSON API are served.",
+        |config| config.http.clone(),
     ),
     ("listeners", ConfigType::String, "Setting listen: where clients are accepted.", |config| {
         format!("PLAINTEXT://{}", config.listen)
@@ -148,10 +154,22 @@ const ROWS: &[Row] = &[
         config.data_dir.display().to_string()
     }),
     (
+        "log.message.timestamp.after.max.ms",
+        ConfigType::Long,
+        "Setting timestamp_after_max_ms: message.timestamp.after.max.ms of topics that do not set it.",
+        |config| config.timestamp_after_max_ms.to_string(),
+    ),
+    (
+        "log.message.timestamp.before.max.ms",
+        ConfigType::Long,
+        "Setting timestamp_before_max_ms: message.timestamp.before.max.ms of topics that do not set it.",
+        |config| config.timestamp_before_max_ms.to_string(),
+    ),
+    (
         "log.message.timestamp.type",
         ConfigType::String,
-        "Records keep their producer's timestamps, unless a topic says otherwise.",
-        |_| "CreateTime".to_owned(),
+        "Setting timestamp_type: message.timestamp.type of topics that do not set it.",
+        |config| word(&config.timestamp_type),
     ),
     (
         "log.retention.bytes",

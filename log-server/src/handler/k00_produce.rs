@@ -14,11 +14,13 @@
 //!   transaction that its producer has open is INVALID_TXN_STATE.
 //! - What a client sends beyond its quota is taken, and the client held up for it: the answer has the time, and the
 //!   connection is not read for as long (KIP-219).
+//! - Load shedding: see [`super::shed_produce`].
 //! - Less free space than the hard limit: KAFKA_STORAGE_ERROR, which clients retry.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use log_core::log::{AppendError, LogConfig, SequenceError};
 use log_core::record::{
     Compression, ProduceErrorKind, ProduceRejection, ProducedBatch, RecordBatch, ValidateOptions,
@@ -28,12 +30,16 @@ use log_core::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceTopicResponse, RecordError,
 };
 use log_core::wire::{ErrorCode, ProduceRequest, ProduceResponse, TopicRef};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::shed_produce::Gate;
 use super::transactional_produce::{self, Admitted};
 use super::{Context, Refusal, Reply, Request};
 use crate::clock::now_ms;
 use crate::partition::{Partition, Turn};
 use crate::quota::Direction;
+use crate::shedding::Stamp;
+use crate::spans::{Budget, ProduceSpans};
 use crate::topic::name;
 
 /// The first version whose records are in format v2.
@@ -42,6 +48,9 @@ const RECORD_BATCHES_SINCE: i16 = 3;
 /// The first version that may carry zstd.
 const ZSTD_SINCE: i16 = 7;
 
+/// Bytes that are compressed anew by the thread that answers.
+const COMPRESSED_AT_ONCE_BYTES_MAX: usize = 64 << 10;
+
 /// A batch that was appended and has to be on disk before the answer.
 struct Undurable {
     partition: Arc<Partition>,
@@ -49,6 +58,7 @@ struct Undurable {
     end: i64,
     /// Where its answer is: topic and partition within the response.
     at: (usize, usize),
+    spans: Option<Box<ProduceSpans>>,
 }
 
 /// How soon what is appended is to be synced.
@@ -77,9 +87,11 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
     };
     let mut undurable = Vec::new();
     let mut turn = None;
-    let mut response = append_all(context, &request, message, &admitted, &mut undurable, &mut turn);
+    let mut gate = Gate::new(context, &request);
+    let mut response =
+        append_all(context, &request, message, &admitted, &mut gate, &mut undurable, &mut turn);
     let hold = context.quotas.spend(Direction::Produce, request.client_id(), body_bytes);
-    response.throttle_time_ms = request.hold_up(hold);
+    response.throttle_time_ms = request.hold_up(hold.max(gate.hold()));
     for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
         if partition.error_code != 0 {
             let error = ErrorCode::from_code(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);
@@ -96,6 +108,8 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
     if acks == 1 || undurable.is_empty() {
         return Ok(encode(&request, &response).into());
     }
+    // The records are in the log. Their buffer is the connection's next one, however long the answer is waited for.
+    response.topics.iter_mut().for_each(|topic| topic.topic = topic.topic.detached());
     let deadline = tokio::time::Instant::from_std(request.received_at) + timeout;
     let context = context.clone();
     let durable = Box::pin(async move {
@@ -121,6 +135,7 @@ fn append_all(
     request: &Request,
     message: ProduceRequest,
     admitted: &Result<Admitted, Refused>,
+    gate: &mut Gate<'_>,
     undurable: &mut Vec<Undurable>,
     turn: &mut Option<Turn>,
 ) -> ProduceResponse {
@@ -132,6 +147,7 @@ fn append_all(
         _ => Sync::Soon,
     };
     let now_ms = now_ms();
+    let mut budget = Budget::default();
     let mut response = ProduceResponse::default();
     for topic in message.topics {
         let partitions = context.partitions.resolve(&topic.topic);
@@ -139,6 +155,14 @@ fn append_all(
         for wanted in topic.partitions {
             let index = wanted.index;
             let partition = usize::try_from(index).ok().and_then(|index| partitions.as_ref()?.get(index));
+            let mut spans = match (&context.spans, partition) {
+                (Some(spans), Some(partition)) => {
+                    spans.produce(request, partition, wanted.records.as_deref(), &mut budget)
+                }
+                _ => None,
+            };
+            let records = wanted.records.as_deref().unwrap_or_default();
+            let (stamp, bytes) = (partition.and_then(|it| Stamp::of(it, records)), records.len());
             let appended = match (admitted, partition) {
                 (Err(refused), _) => Err(refused.clone()),
                 _ if !knows_zstd && is_zstd(&wanted) => {
@@ -146,20 +170,31 @@ fn append_all(
                     Err(Refused::new(ErrorCode::UnsupportedCompressionType, why))
                 }
                 (Ok(_), None) => Err(unknown(&topic.topic)),
-                (Ok(admitted), Some(partition)) => {
-                    append(context, partition, wanted, admitted, &mut sync, request.version(), now_ms)
-                        .map(|(answer, end)| (answer, partition, end))
-                }
+                (Ok(admitted), Some(partition)) => gate
+                    .pass(partition, stamp, bytes)
+                    .and_then(|()| {
+                        append(context, partition, wanted, admitted, &mut sync, request.version(), now_ms)
+                    })
+                    .map(|(answer, end)| (answer, partition, end)),
             };
+            gate.settle(stamp, appended.as_ref().map(|_| ()).map_err(|refused| refused.error));
             answers.push(match appended {
                 Ok((answer, partition, end)) => {
+                    if let Some(spans) = &mut spans {
+                        spans.appended(answer.base_offset);
+                    }
                     if message.acks == -1 {
                         let at = (response.topics.len(), answers.len());
-                        undurable.push(Undurable { partition: partition.clone(), end, at });
+                        undurable.push(Undurable { partition: partition.clone(), end, at, spans });
                     }
                     answer
                 }
-                Err(refused) => refused.answer(index),
+                Err(refused) => {
+                    if let Some(spans) = &mut spans {
+                        spans.failed(refused.error.name());
+                    }
+                    refused.answer(index)
+                }
             });
         }
         response.topics.push(ProduceTopicResponse { topic: topic.topic, partitions: answers });
@@ -203,7 +238,7 @@ fn append(
         return Err(Refused::new(ErrorCode::InvalidTopic, "only the broker writes to its internal topics"));
     }
     let config = partition.config();
-    let batch = validate_produced(wanted.records.unwrap_or_default(), &validate_options(&config, now_ms))?;
+    let batch = validated(wanted.records.unwrap_or_default(), &validate_options(&config, now_ms))?;
     drop(config);
     let transactional = batch.attributes().is_transactional();
     let asked = transactional.then(|| admitted.of(partition)).transpose()?;
@@ -217,7 +252,7 @@ fn append(
     };
     let appended = appended.map_err(|error| refuse_append(context, partition, version, &error))?;
     if !appended.duplicate {
-        count(context, &batch);
+        count(context, partition, &batch);
     }
     let answer = ProducePartitionResponse {
         base_offset: appended.base_offset,
@@ -226,6 +261,17 @@ fn append(
         ..ProducePartitionResponse::error(wanted.index, 0)
     };
     Ok((answer, appended.last_offset + 1))
+}
+
+/// Checks a batch, and compresses it anew where the topic asks for that. That may take as long as a sync does, so another
+/// thread takes over what this one has to do meanwhile.
+fn validated(records: Bytes, options: &ValidateOptions) -> Result<ProducedBatch, ProduceRejection> {
+    let is_slow = options.target_compression.is_some() && records.len() > COMPRESSED_AT_ONCE_BYTES_MAX;
+    if is_slow && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(|| validate_produced(records, options))
+    } else {
+        validate_produced(records, options)
+    }
 }
 
 fn validate_options(config: &LogConfig, now_ms: i64) -> ValidateOptions {
@@ -237,13 +283,16 @@ fn validate_options(config: &LogConfig, now_ms: i64) -> ValidateOptions {
         timestamp_after_max_ms: config.timestamp_after_max_ms,
         compacted: config.cleanup.compact,
         target_compression: config.compression_type,
+        compression_levels: config.compression_levels,
         ..ValidateOptions::default()
     }
 }
 
-fn count(context: &Context, batch: &ProducedBatch) {
-    context.metrics.produced_bytes.inc_by(batch.size_bytes() as u64);
-    context.metrics.produced_records.inc_by(batch.record_count() as u64);
+fn count(context: &Context, partition: &Partition, batch: &ProducedBatch) {
+    let (records, bytes) = (batch.record_count() as u64, batch.size_bytes() as u64);
+    context.metrics.produced_bytes.inc_by(bytes);
+    context.metrics.produced_records.inc_by(records);
+    partition.traffic().produced(records, bytes);
 }
 
 /// Waits until all of it is on disk. What does not get there is answered with an error instead of its offset.
@@ -253,13 +302,21 @@ async fn wait_durable(
     undurable: Vec<Undurable>,
     deadline: tokio::time::Instant,
 ) -> ProduceResponse {
-    for Undurable { partition, end, at } in undurable {
+    for Undurable { partition, end, at, mut spans } in undurable {
         let error = match tokio::time::timeout_at(deadline, partition.wait_durable(end)).await {
-            Ok(Ok(())) => continue,
+            Ok(Ok(())) => {
+                if let Some(spans) = &mut spans {
+                    spans.durable();
+                }
+                continue;
+            }
             Ok(Err(_)) => ErrorCode::KafkaStorageError,
             Err(_) => ErrorCode::RequestTimedOut,
         };
         context.metrics.error_answered(log_core::wire::ApiKey::Produce, error.name());
+        if let Some(spans) = &mut spans {
+            spans.failed(error.name());
+        }
         let answer = &mut response.topics[at.0].partitions[at.1];
         *answer = ProducePartitionResponse::error(answer.index, error.code());
     }

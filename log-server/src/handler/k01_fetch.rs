@@ -31,8 +31,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Context, Refusal, Reply, Request, leader_epoch_error};
-use crate::partition::{Awaited, Partition, SessionError, SessionFetch, SessionPartition};
+use crate::partition::{Awaited, Partition, ReaderId, SessionError, SessionFetch, SessionPartition};
 use crate::quota::Direction;
+use crate::spans::Budget;
 
 /// The first version whose clients know zstd.
 const ZSTD_SINCE: i16 = 10;
@@ -64,6 +65,7 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
     }
     let fetch = Fetch {
         version: request.version(),
+        reader: request.reader_id(),
         isolation,
         min_bytes: (message.min_bytes.max(0) as usize).min(max_bytes),
         max_bytes,
@@ -86,6 +88,7 @@ pub async fn handle(context: &Arc<Context>, mut request: Request) -> Result<Repl
 /// What is to be read.
 struct Fetch {
     version: i16,
+    reader: ReaderId,
     isolation: IsolationLevel,
     min_bytes: usize,
     max_bytes: usize,
@@ -204,6 +207,7 @@ impl Fetch {
             IsolationLevel::ReadUncommitted => Isolation::Uncommitted,
             IsolationLevel::ReadCommitted => Isolation::Committed,
         };
+        partition.readers().note(self.reader, isolation);
         let mut aborted = Vec::new();
         let mut room = (wanted.max_bytes.max(0) as usize).min(self.max_bytes.saturating_sub(bytes_before));
         let mut records: Vec<Bytes> = Vec::new();
@@ -315,6 +319,18 @@ fn answer(context: &Context, request: &Request, fetch: Fetch, read: Read) -> Res
         return encode(request, &FetchResponse { session_id, throttle_time_ms, ..FetchResponse::default() });
     }
     context.metrics.fetched_bytes.inc_by(read.bytes as u64);
+    let mut budget = Budget::default();
+    for (wanted, answer) in fetch.session.partitions.iter().zip(&read.answers) {
+        let bytes = answer.records_bytes();
+        if bytes > 0
+            && let Ok(partition) = find(context, wanted)
+        {
+            partition.traffic().fetched(bytes as u64);
+            if let Some(spans) = &context.spans {
+                spans.fetched(request, &partition, &answer.records, &mut budget);
+            }
+        }
+    }
     let (session_id, partitions) = fetch.session.finish(read.answers);
     let mut response = FetchResponse { session_id, ..FetchResponse::default() };
     for (topic, partition) in partitions {

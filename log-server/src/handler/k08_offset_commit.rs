@@ -45,6 +45,9 @@ pub fn handle(
         retention_ms,
         offsets,
     };
+    let lag = context.lag.clone();
+    let committer =
+        commit.member.member_id.is_empty().then(|| (commit.group_id.clone(), request.reader_id()));
     let answer = context.groups.submit(&message.group_id, Command::CommitOffsets(commit));
     async move {
         let outcomes: Vec<i16> = match answer.await {
@@ -53,6 +56,9 @@ pub fn handle(
             Ok(_) => return refuse_all(response, ErrorCode::UnknownServerError),
             Err(error) => return refuse_all(response, error.into()),
         };
+        if let Some((group, reader)) = committer.filter(|_| outcomes.contains(&0)) {
+            lag.note_committer(&group, reader);
+        }
         let accepted = (response.topics.iter_mut())
             .flat_map(|topic| &mut topic.partitions)
             .filter(|partition| partition.error_code == 0);

@@ -47,6 +47,7 @@ pub fn handle(
     let mut offsets = Vec::new();
     let topics = message.topics.into_iter().map(|topic| check(&context, topic, &mut offsets));
     let mut response = message!(TxnOffsetCommitResponse { topics: topics.collect() });
+    let reader = request.reader_id();
     let commit = CommitPendingOffsets {
         group_id: own(&message.group_id),
         member: MemberIdentity {
@@ -59,6 +60,7 @@ pub fn handle(
         completions: 0,
         offsets,
     };
+    let committer = commit.member.member_id.is_empty().then(|| commit.group_id.clone());
     async move {
         let outcomes = match commit_pending(&context, version, &transactional_id, commit).await {
             Ok(outcomes) => outcomes,
@@ -67,6 +69,9 @@ pub fn handle(
                 return refuse_all(response, told_as(&context, ApiKey::TxnOffsetCommit, version, error));
             }
         };
+        if let Some(group) = committer.filter(|_| outcomes.contains(&0)) {
+            context.lag.note_committer(&group, reader);
+        }
         let accepted = (response.topics.iter_mut())
             .flat_map(|topic| &mut topic.partitions)
             .filter(|partition| partition.error_code == 0);
@@ -102,6 +107,7 @@ async fn commit_pending(
         tries_left -= 1;
         match context.groups.submit(&group_id, Command::CommitPendingOffsets(commit.clone())).await? {
             Reply::CommitPendingOffsets(Ok(outcomes)) => {
+                context.shedding.spared().note_committer(producer.id, &group_id);
                 return Ok(outcomes.into_iter().map(code_of).collect());
             }
             Reply::CommitPendingOffsets(Err(GroupError::TransactionEnded)) if tries_left > 0 => {}

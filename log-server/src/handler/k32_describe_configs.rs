@@ -96,6 +96,9 @@ fn describe(
                 let mut result = entry(definition.name, standings, extras);
                 result.config_type = definition.config_type() as i8;
                 result.documentation = extras.documentation.then(|| definition.doc.into());
+                if definition.is_sensitive() {
+                    conceal(&mut result);
+                }
                 result
             });
             Ok(entries.collect())
@@ -122,6 +125,15 @@ fn broker_entry(broker: BrokerEntry, extras: Extras) -> DescribeConfigsResourceR
     result.config_type = broker.config_type as i8;
     result.documentation = extras.documentation.then(|| broker.documentation.into());
     result
+}
+
+/// Takes the values out of an entry that is not for everybody who may read it, as Kafka does.
+fn conceal(result: &mut DescribeConfigsResourceResult) {
+    result.is_sensitive = true;
+    result.value = None;
+    for synonym in &mut result.synonyms {
+        synonym.value = None;
+    }
 }
 
 /// What both have in common: the value that counts, and where else one stands.

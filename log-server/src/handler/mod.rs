@@ -11,17 +11,22 @@
 //!   connection waits until it returns.
 //! - `later`: `fn handle(&Arc<Context>, &Request, M) -> impl Future<Output = R> + Send + 'static`. What runs before
 //!   the future is returned runs in order, the future itself while later requests are dispatched.
+//! - `now_counted`, `later_counted`: as these, and what errors the answer has is counted here
+//!   ([`answered_errors`]); the others count theirs themselves.
 //! - `raw`: `async fn handle(&Arc<Context>, Request) -> Result<Reply, Refusal>`, for bodies that are ours.
 
+mod answered_errors;
 mod broker_entries;
 mod client_facts;
 mod config_resource;
+mod connection_info;
 mod context;
 mod failure;
 mod features;
 mod mute;
 mod quota_entity;
 mod request;
+mod shed_produce;
 mod transaction_errors;
 mod transactional_produce;
 
@@ -82,10 +87,11 @@ mod k75_describe_topic_partitions;
 
 pub(crate) use k18_api_versions::unsupported_version;
 
+pub use connection_info::ConnectionInfo;
 pub use context::Context;
 pub use failure::ApiFailure;
 pub use mute::Mute;
-pub use request::{ConnectionInfo, Frame, PendingFrame, Refusal, Reply, Request};
+pub use request::{Frame, PendingFrame, Refusal, Reply, Request};
 
 use std::sync::Arc;
 
@@ -124,6 +130,30 @@ macro_rules! dispatch_table {
             Err(refusal) => Reply::Close(refusal),
         }
     };
+    (@ now_counted $handler:ident, $context:ident, $request:ident) => {
+        match $request.decode() {
+            Ok(message) => {
+                let answer = $handler::handle($context, &$request, message).await;
+                answered_errors::count($context, $request.api, &answer);
+                Reply::message(&$request, &answer)
+            }
+            Err(refusal) => Reply::Close(refusal),
+        }
+    };
+    (@ later_counted $handler:ident, $context:ident, $request:ident) => {
+        match $request.decode() {
+            Ok(message) => {
+                let answer = $handler::handle($context, &$request, message);
+                let (context, api) = ($context.clone(), $request.api);
+                Reply::later(&$request, async move {
+                    let answer = answer.await;
+                    answered_errors::count(&context, api, &answer);
+                    answer
+                })
+            }
+            Err(refusal) => Reply::Close(refusal),
+        }
+    };
     (@ raw $handler:ident, $context:ident, $request:ident) => {
         $handler::handle($context, $request).await.unwrap_or_else(Reply::Close)
     };
@@ -133,15 +163,15 @@ dispatch_table! {
     raw Produce => k00_produce;
     raw Fetch => k01_fetch;
     later ListOffsets => k02_list_offsets;
-    now Metadata => k03_metadata;
-    later OffsetCommit => k08_offset_commit;
-    later OffsetFetch => k09_offset_fetch;
-    now FindCoordinator => k10_find_coordinator;
+    now_counted Metadata => k03_metadata;
+    later_counted OffsetCommit => k08_offset_commit;
+    later_counted OffsetFetch => k09_offset_fetch;
+    now_counted FindCoordinator => k10_find_coordinator;
     later JoinGroup => k11_join_group;
-    later Heartbeat => k12_heartbeat;
-    later LeaveGroup => k13_leave_group;
-    later SyncGroup => k14_sync_group;
-    now DescribeGroups => k15_describe_groups;
+    later_counted Heartbeat => k12_heartbeat;
+    later_counted LeaveGroup => k13_leave_group;
+    later_counted SyncGroup => k14_sync_group;
+    now_counted DescribeGroups => k15_describe_groups;
     now ListGroups => k16_list_groups;
     now ApiVersions => k18_api_versions;
     now CreateTopics => k19_create_topics;
@@ -161,12 +191,12 @@ dispatch_table! {
     now AlterConfigs => k33_alter_configs;
     now DescribeLogDirs => k35_describe_log_dirs;
     now CreatePartitions => k37_create_partitions;
-    now DeleteGroups => k42_delete_groups;
+    now_counted DeleteGroups => k42_delete_groups;
     now ElectLeaders => k43_elect_leaders;
     now IncrementalAlterConfigs => k44_incremental_alter_configs;
     now AlterPartitionReassignments => k45_alter_partition_reassignments;
     now ListPartitionReassignments => k46_list_partition_reassignments;
-    now OffsetDelete => k47_offset_delete;
+    now_counted OffsetDelete => k47_offset_delete;
     now DescribeClientQuotas => k48_describe_client_quotas;
     now AlterClientQuotas => k49_alter_client_quotas;
     now DescribeUserScramCredentials => k50_describe_user_scram_credentials;
@@ -177,11 +207,11 @@ dispatch_table! {
     now DescribeTransactions => k65_describe_transactions;
     now ListTransactions => k66_list_transactions;
     later ConsumerGroupHeartbeat => k68_consumer_group_heartbeat;
-    now ConsumerGroupDescribe => k69_consumer_group_describe;
+    now_counted ConsumerGroupDescribe => k69_consumer_group_describe;
     now GetTelemetrySubscriptions => k71_get_telemetry_subscriptions;
     now PushTelemetry => k72_push_telemetry;
     now ListConfigResources => k74_list_config_resources;
-    now DescribeTopicPartitions => k75_describe_topic_partitions;
+    now_counted DescribeTopicPartitions => k75_describe_topic_partitions;
 }
 
 /// What is wrong with the leader epoch that a client believes in (KIP-320); -1 stands for none.

@@ -4,19 +4,47 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::topic::Priority;
+
 /// A connection's silence. Handlers impose it, the connection's reader keeps it.
 #[derive(Debug, Default)]
 pub struct Mute {
     /// The end of it. Locked for a look or a change, never across an await.
     until: Mutex<Option<Instant>>,
+    /// The highest class of topics that went on while load was shed, and was written to by this connection: whoever
+    /// carries such is not held up for the sake of it. Locked for a look or a change.
+    highest: Mutex<Option<Priority>>,
+    /// Whether the connection stands for many clients, none of which is to be held up for another.
+    shared: bool,
 }
 
 impl Mute {
+    /// Of a connection that stands for many clients.
+    pub fn shared() -> Mute {
+        Mute { shared: true, ..Mute::default() }
+    }
+
+    /// Whether the connection stands for many clients.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     /// Has the connection not read for `time` from now on, or for longer if it already is to.
     pub fn impose(&self, time: Duration) {
         let end = Instant::now() + time;
         let mut until = self.until.lock();
         *until = Some(until.map_or(end, |before| before.max(end)));
+    }
+
+    /// Notes that the connection writes to topics of this class, which goes on while load is shed.
+    pub fn carries(&self, class: Priority) {
+        let mut highest = self.highest.lock();
+        *highest = (*highest).max(Some(class));
+    }
+
+    /// The highest class that was noted.
+    pub fn highest(&self) -> Option<Priority> {
+        *self.highest.lock()
     }
 
     /// Returns when the connection may be read.

@@ -1,34 +1,19 @@
 //! One request on its way in and its answer on the way out.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use log_core::wire::{self, ApiKey, KafkaDecode, KafkaEncode, RequestHeader, ResponseHeader};
 
-use super::Mute;
-use crate::partition::Turn;
+use super::ConnectionInfo;
+use crate::partition::{ReaderId, Turn};
 
 /// A whole response, length and header included, as the parts to be sent one behind the other. Records among them
 /// are slices of the log's memory map.
 pub type Frame = Vec<Bytes>;
-
-/// What is known of a connection.
-#[derive(Debug)]
-pub struct ConnectionInfo {
-    /// A number for the logs, unique within this run.
-    pub id: u64,
-    /// The other end.
-    pub peer: SocketAddr,
-    /// Name and version of the client's software, once ApiVersions v3 or later has told them.
-    pub software: OnceLock<(String, String)>,
-    /// Until when it is not read, because its client is over a quota.
-    pub mute: Mute,
-}
 
 /// A request whose header is read and whose API and version are served.
 #[derive(Clone, Debug)]
@@ -54,6 +39,11 @@ impl Request {
     /// What the client calls itself; empty for a client that does not say.
     pub fn client_id(&self) -> &str {
         self.header.client_id.as_deref().unwrap_or("")
+    }
+
+    /// The client, as readers of a partition are told apart.
+    pub fn reader_id(&self) -> ReaderId {
+        ReaderId::new(self.client_id(), self.connection.peer.ip())
     }
 
     /// Decodes the body.

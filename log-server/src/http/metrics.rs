@@ -1,38 +1,53 @@
 //! `GET /metrics`: what the broker counts, which partitions are read-only, and the lag of every group as of now.
 //!
+//! OpenMetrics, or Prometheus' text format 0.0.4 for a scraper that ranks it first in `Accept`.
+//!
 //! Lag is not counted anywhere; it is computed when it is asked for, and written behind the other metrics.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::lag_metrics;
+use super::partition_metrics::append_partitions;
 use crate::coordinator::transaction::{self, TransactionCoordinator};
 use crate::handler::Context;
-use crate::lag::{self, GroupLag, PartitionLag};
-use crate::metrics::escaped;
+use crate::lag::{self, LagSample};
+use crate::metrics::{END, Format};
 use crate::partition::Registry;
 use crate::runtime::{Transactions, Unavailable};
 use crate::telemetry::append_metrics;
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The routes of this file.
+pub(super) fn router() -> OpenApiRouter<Arc<Context>> {
+    OpenApiRouter::new().routes(routes!(metrics))
+}
 
-/// What ends a text in the OpenMetrics format.
-const END: &str = "# EOF\n";
-
-pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
+/// All metrics, in the OpenMetrics text format or in Prometheus' own, whichever is asked for.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, content_type = "application/openmetrics-text", body = String)),
+)]
+async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
+    let format = Format::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
     let mut text = context.metrics.encode();
     append_damage(&mut text, &context.partitions);
+    reopen(&mut text);
+    append_partitions(&mut text, &context.partitions, context.config.metrics_partitions_max);
+    append_groups(&mut text, &context.lag.latest());
     match TransactionCounts::of_all(&context.transactions).await {
         Ok(counts) => append_transactions(&mut text, &counts),
         Err(error) => tracing::debug!(%error, "metrics without transactions"),
     }
     match lag::of_all_groups(&context).await {
-        Ok(groups) => append_lag(&mut text, &groups),
+        Ok(groups) => lag_metrics::append(&mut text, &groups),
         // The other metrics are needed most when something is wrong.
         Err(error) => tracing::debug!(%error, "metrics without lag"),
     }
@@ -40,11 +55,11 @@ pub(super) async fn metrics(State(context): State<Arc<Context>>) -> Response {
     reopen(&mut text);
     append_metrics(&mut text, &context.telemetry);
     text.push_str(END);
-    ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()
+    ([(CONTENT_TYPE, format.content_type()), (VARY, "Accept")], format.of(text)).into_response()
 }
 
 /// Takes the end off a text, so that more can be written.
-fn reopen(text: &mut String) {
+pub(super) fn reopen(text: &mut String) {
     if text.ends_with(END) {
         text.truncate(text.len() - END.len());
     }
@@ -70,6 +85,20 @@ fn append_damage(text: &mut String, partitions: &Registry) {
         ("partition_lost_offsets", "Offsets that an operator has given up by `highwater repair`", lost),
     ] {
         *text += &format!("# HELP highwater_{name} {help}.\n# TYPE highwater_{name} gauge\n{lines}");
+    }
+    text.push_str(END);
+}
+
+/// Counts groups by what they are and do, as of the newest sample of their lag.
+fn append_groups(text: &mut String, sample: &LagSample) {
+    reopen(text);
+    let mut groups: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for group in &sample.groups {
+        *groups.entry((group.protocol.name(), group.state.name())).or_default() += 1;
+    }
+    *text += "# HELP highwater_groups Groups by their protocol and state.\n# TYPE highwater_groups gauge\n";
+    for ((protocol, state), count) in groups {
+        *text += &format!("highwater_groups{{protocol=\"{protocol}\",state=\"{state}\"}} {count}\n");
     }
     text.push_str(END);
 }
@@ -118,74 +147,4 @@ fn append_transactions(text: &mut String, counts: &TransactionCounts) {
     *text += "# TYPE highwater_transaction_markers_pending gauge\n";
     *text += &format!("highwater_transaction_markers_pending {}\n", counts.markers_pending);
     text.push_str(END);
-}
-
-/// Writes the lag of `groups` behind the metrics in `text`.
-fn append_lag(text: &mut String, groups: &[GroupLag]) {
-    reopen(text);
-    family(
-        text,
-        groups,
-        "group_lag_records",
-        "Records between a group's committed offset and the log end",
-        |lag| lag.lag_records.to_string(),
-    );
-    family(
-        text,
-        groups,
-        "group_lag_seconds",
-        "Age of the first record that a group has not consumed",
-        |lag| lag.lag_seconds.to_string(),
-    );
-    text.push_str(END);
-}
-
-fn family(
-    text: &mut String,
-    groups: &[GroupLag],
-    name: &str,
-    help: &str,
-    value: impl Fn(&PartitionLag) -> String,
-) {
-    let mut line = |arguments: std::fmt::Arguments<'_>| {
-        text.write_fmt(arguments).expect("a String takes whatever is written to it");
-    };
-    line(format_args!("# HELP highwater_{name} {help}.\n# TYPE highwater_{name} gauge\n"));
-    for group in groups {
-        let group_label = escaped(&group.group);
-        for lag in &group.partitions {
-            // Topic names need no escaping: they consist of letters, digits, '.', '_' and '-'.
-            line(format_args!(
-                "highwater_{name}{{group=\"{group_label}\",topic=\"{}\",partition=\"{}\"}} {}\n",
-                lag.topic,
-                lag.partition,
-                value(lag)
-            ));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lag_is_written_before_the_end_with_labels_escaped() {
-        let lag = PartitionLag {
-            topic: "flights".into(),
-            partition: 3,
-            committed_offset: 10,
-            log_end_offset: 52,
-            lag_records: 42,
-            lag_seconds: 1.5,
-        };
-        let group = GroupLag { group: "a\"b\\c\nd".into(), partitions: vec![lag] };
-        let mut text = "highwater_x 1\n# EOF\n".to_owned();
-        append_lag(&mut text, &[group]);
-        let labels = r#"group="a\"b\\c\nd",topic="flights",partition="3""#;
-        assert!(text.starts_with("highwater_x 1\n# HELP highwater_group_lag_records "), "{text}");
-        assert!(text.contains(&format!("highwater_group_lag_records{{{labels}}} 42\n")), "{text}");
-        assert!(text.contains(&format!("highwater_group_lag_seconds{{{labels}}} 1.5\n")), "{text}");
-        assert!(text.ends_with("1.5\n# EOF\n") && text.matches(END).count() == 1, "{text}");
-    }
 }

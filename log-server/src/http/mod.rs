@@ -1,89 +1,82 @@
-//! The HTTP side: metrics, health and a small JSON API, for operators and their tools.
+//! The HTTP side: metrics, health and a JSON API, for people with curl, the console and other tools.
 //!
-//! | path | answer |
-//! |---|---|
-//! | `GET /metrics` | all metrics in the OpenMetrics text format, lag among them |
-//! | `GET /healthz` | 200 as long as the process answers |
-//! | `GET /readyz` | 200 when requests are served; 503 with the reason while loading, stopping or offline |
-//! | `GET /api/v1/groups` | the groups |
-//! | `GET /api/v1/groups/{group}/lag` | what a group is behind by; 404 for one that does not exist |
-//! | `GET /api/v1/scrub` | how far the scrub is, and the damage it has found |
+//! One file a noun, each with a `router()` of its own. A route and its description are one thing: what is added by
+//! `routes!` is served and is in `/api/v1/openapi.json`. To add one:
 //!
-//! Errors of the API are JSON as well: `{"error": "…"}`.
+//! 1. In the noun's file, write the handler: `async fn` of extractors, returning `Result<Json<T>, ApiError>`. Use
+//!    `Path`, `Query`, `JsonBody` and `Whole` of [`extract`], which answer errors as JSON and bound what they read.
+//! 2. Above it `#[utoipa::path(get, path = "/api/v1/…", tag = "…", params(…), responses(…))]`; its first comment line is
+//!    the summary. `T` derives `Serialize` and `utoipa::ToSchema`, a query derives `Deserialize` and
+//!    `utoipa::IntoParams`.
+//! 3. Add it to the file's `router()` by `.routes(routes!(handler))`; handlers of one path but different methods go into
+//!    one `routes!`.
+//! 4. A new file is merged in [`described`] below. Whatever changes something calls [`health::check_ready`] first.
+//! 5. A row in `docs/http-api.md`, which a test holds against the description.
+//!
+//! ```ignore
+//! pub(super) fn router() -> OpenApiRouter<Arc<Context>> {
+//!     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put, delete))
+//! }
+//! ```
+//! What is for browsers and no part of the API, [`console`], is beside all that. Errors are
+//! `{"error": "what, with what, what to do"}`.
 
-mod api;
+mod broker;
+mod call;
+mod configs;
+mod console;
+mod error;
+mod extract;
+mod gate;
+mod groups;
+mod guard;
 mod health;
+mod lag_metrics;
 mod metrics;
+mod openapi;
+mod partition_metrics;
+mod records;
+mod scrub;
+mod server;
+mod slo;
+mod topics;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use axum::{Extension, Router, middleware};
+use utoipa_axum::router::OpenApiRouter;
+
+use error::{ApiError, ErrorBody};
+use gate::Gate;
+pub use guard::Guard;
+pub use server::HttpListener;
 
 use crate::handler::Context;
 
-/// How long requests that have begun may take to end when the broker stops.
-const STOP_WAIT: Duration = Duration::from_secs(1);
-
-/// A bound socket that does not answer yet.
-pub struct HttpListener {
-    socket: std::net::TcpListener,
-    address: SocketAddr,
-}
-
-impl HttpListener {
-    /// Binds `address`.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn bind(address: SocketAddr) -> io::Result<HttpListener> {
-        let socket = std::net::TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
-        Ok(HttpListener { socket, address })
-    }
-
-    /// The address that is listened on, with the port that the system chose for 0.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Answers until `stop`, and what has begun by then for a moment longer.
-    pub async fn run(self, context: Arc<Context>, stop: CancellationToken) {
-        let overdue = async {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_WAIT).await;
-        };
-        let served = async {
-            let socket = TcpListener::from_std(self.socket)?;
-            let stopped = stop.clone().cancelled_owned();
-            axum::serve(socket, router(context)).with_graceful_shutdown(stopped).await
-        };
-        tokio::select! {
-            served = served => if let Err(error) = served {
-                tracing::error!(%error, "HTTP is not served any more");
-            },
-            // Whoever sends half of a request must not keep the broker from stopping.
-            () = overdue => {}
-        }
-    }
-}
-
-/// All routes.
-pub fn router(context: Arc<Context>) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics::metrics))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/api/v1/groups", get(api::groups))
-        .route("/api/v1/groups/{group}/lag", get(api::group_lag))
-        .route("/api/v1/scrub", get(api::scrub))
-        .fallback(|| async { api::error(StatusCode::NOT_FOUND, "there is no such path") })
+/// All routes, behind the guard.
+pub fn router(context: Arc<Context>, guard: Guard) -> Router {
+    openapi::with_description(described())
+        .merge(console::routes())
+        .fallback(|| async { ApiError::not_found("there is no such path") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
+        })
+        .layer(Extension(Arc::new(Gate::new())))
+        .layer(middleware::from_fn_with_state(guard, guard::guard))
         .with_state(context)
+}
+
+/// The routes that the description has.
+fn described() -> OpenApiRouter<Arc<Context>> {
+    OpenApiRouter::with_openapi(openapi::description())
+        .merge(health::router())
+        .merge(metrics::router())
+        .merge(broker::router())
+        .merge(topics::router())
+        .merge(records::router())
+        .merge(configs::router())
+        .merge(groups::router())
+        .merge(slo::router())
+        .merge(scrub::router())
 }

@@ -11,11 +11,22 @@
 //! A record's age counts from its timestamp, which the producer sets, or the broker where the topic says so. Without a
 //! timestamp, or with one from the future, it is 0.
 //!
-//! Looking up a timestamp reads the log, once for each offset: the result is kept in a [`LagCache`] until the group
-//! moves on.
+//! Both may take reading the log: to tell how many of the offsets are records that the group will see, and which is
+//! the first. What was found is remembered, and one look reads so much at most, shared out by an
+//! [`Allowance`](allowance::Allowance). What a look does not come to is never called 0: records count by offsets, and
+//! seconds go on from what they were, or are not known. Decision 18 has the reasons.
 
+mod allowance;
+mod board;
 mod cache;
 mod compute;
+mod history;
+mod meter;
+mod rate;
+mod sample;
 
-pub use cache::LagCache;
-pub use compute::{GroupLag, PartitionLag, of_all_groups, of_group};
+pub use board::Board;
+pub use compute::{of_all_groups, of_group};
+pub use history::{HistoryPoint, LagHistory};
+pub use rate::{ConsumeRate, ProduceRate, catch_up_seconds};
+pub use sample::{GroupLag, LagSample, PartitionLag, Rates};

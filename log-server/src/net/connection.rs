@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::receiver::{ReceiveError, Receiver};
 use super::sender::{SendError, Sender};
 use crate::handler::{self, ConnectionInfo, Context, Frame, PendingFrame, Refusal, Reply, Request};
+use crate::metrics::Phase;
 
 /// Answers that may be queued or waited for on one connection before it is not read any further.
 const REPLIES_QUEUED_MAX: usize = 64;
@@ -30,6 +31,8 @@ struct Queued {
     reply: Reply,
     api: ApiKey,
     received_at: Instant,
+    /// When the handler returned.
+    handled_at: Instant,
 }
 
 /// Why a connection ended.
@@ -64,7 +67,7 @@ pub(super) async fn serve(
     let mut sender = Sender::new(write_half, Duration::from_millis(context.config.response_send_ms));
     let end = {
         let read = read_requests(&mut receiver, queue, &info, &context, &mut last);
-        let write = write_replies(&mut sender, replies, &context);
+        let write = write_replies(&mut sender, replies, &info, &context);
         tokio::pin!(read, write);
         tokio::select! {
             // The writer ends when the queue is closed and empty, with an error, or with a refusal that it met.
@@ -114,17 +117,20 @@ async fn read_requests(
         if muted(info, context).await {
             return End::Quiet;
         }
-        context.metrics.received_bytes.inc_by(frame.len() as u64 + 4);
         let received_at = Instant::now();
-        let (header, body) = match RequestHeader::decode(frame) {
+        context.metrics.received_bytes.inc_by(frame.len() as u64 + 4);
+        info.request_received(received_at, frame.len() as u64 + 4);
+        let (mut header, body) = match RequestHeader::decode(frame) {
             Ok(decoded) => decoded,
             Err(error) => return End::Refused(Refusal::new(format!("request header: {error}"))),
         };
-        last.note(&header);
+        if last.note(&mut header) {
+            info.set_client_id(header.client_id.as_deref());
+        }
         let Some(api) = header.served().filter(|api| handler::HANDLED.contains(api)) else {
             if header.api_key == ApiKey::ApiVersions.code() {
                 let reply = handler::unsupported_version(&header).into();
-                place.send(Queued { reply, api: ApiKey::ApiVersions, received_at });
+                place.send(Queued { reply, api: ApiKey::ApiVersions, received_at, handled_at: received_at });
                 continue;
             }
             return End::Refused(Refusal::new("the API or its version is not served"));
@@ -135,12 +141,14 @@ async fn read_requests(
             Err(_) => return End::Panicked,
         };
         drop(charge);
+        let handled_at = Instant::now();
+        context.metrics.requests.spent(api, Phase::Handle, handled_at - received_at);
         match reply {
             // Nothing will be sent, so the place goes back unused.
-            Reply::None => context.metrics.request_answered(api, received_at.elapsed()),
+            Reply::None => context.metrics.requests.answered(api, handled_at - received_at),
             reply => {
                 let refused = matches!(reply, Reply::Close(_));
-                place.send(Queued { reply, api, received_at });
+                place.send(Queued { reply, api, received_at, handled_at });
                 if refused {
                     // The writer ends the connection when it gets there. Nothing behind it may take effect.
                     queue.closed().await;
@@ -164,11 +172,18 @@ async fn muted(info: &ConnectionInfo, context: &Context) -> bool {
 async fn write_replies(
     sender: &mut Sender<'_>,
     mut replies: mpsc::Receiver<Queued>,
+    info: &ConnectionInfo,
     context: &Arc<Context>,
 ) -> End {
+    let requests = &context.metrics.requests;
+    // Answers that are gathered, and when each was there. Used again and again.
+    let mut gathered: Vec<(ApiKey, Instant)> = Vec::new();
     while let Some(first) = replies.recv().await {
         let mut next = Some(first);
         while let Some(queued) = next.take() {
+            let taken_at = Instant::now();
+            requests.spent(queued.api, Phase::Queue, taken_at - queued.handled_at);
+            let waits = !matches!(queued.reply, Reply::Ready(_));
             let answered = match queued.reply {
                 Reply::Ready(frame) => Ok(frame),
                 Reply::Pending(pending) => answer(sender, pending).await,
@@ -188,8 +203,15 @@ async fn write_replies(
                 Ok(frame) => frame,
                 Err(end) => return end,
             };
-            context.metrics.request_answered(queued.api, queued.received_at.elapsed());
-            context.metrics.sent_bytes.inc_by(sender.push(frame));
+            let answered_at = if waits { Instant::now() } else { taken_at };
+            if waits {
+                requests.spent(queued.api, Phase::Wait, answered_at - taken_at);
+            }
+            requests.answered(queued.api, answered_at - queued.received_at);
+            gathered.push((queued.api, answered_at));
+            let sent = sender.push(frame);
+            context.metrics.sent_bytes.inc_by(sent);
+            info.sent(sent);
             if sender.wants_flush() {
                 break;
             }
@@ -197,6 +219,10 @@ async fn write_replies(
         }
         if let Err(error) = sender.flush().await {
             return End::Send(error);
+        }
+        let sent_at = Instant::now();
+        for (api, answered_at) in gathered.drain(..) {
+            requests.spent(api, Phase::Send, sent_at - answered_at);
         }
     }
     End::Quiet
@@ -237,13 +263,17 @@ struct LastRequest {
 }
 
 impl LastRequest {
-    fn note(&mut self, header: &RequestHeader) {
-        // The client id is a slice of the frame and would keep the receive buffer alive. It hardly ever changes.
-        let client_id = match &self.header {
-            Some(last) if last.client_id == header.client_id => last.client_id.clone(),
-            _ => header.client_id.as_deref().map(Into::into),
+    /// Notes a request. Whether its client calls itself otherwise than the one before.
+    fn note(&mut self, header: &mut RequestHeader) -> bool {
+        // The client id is a slice of the frame and would keep the receive buffer alive for as long as the answer is
+        // waited for. It hardly ever changes.
+        let (client_id, changed) = match &self.header {
+            Some(last) if last.client_id == header.client_id => (last.client_id.clone(), false),
+            _ => (header.client_id.as_deref().map(Into::into), true),
         };
-        self.header = Some(RequestHeader { client_id, ..*header });
+        header.client_id = client_id;
+        self.header = Some(header.clone());
+        changed
     }
 }
 
@@ -257,10 +287,14 @@ impl fmt::Display for LastRequest {
     }
 }
 
-/// One log line and one count for a connection that the broker closed.
+/// One count for a connection that has ended, and a log line if it was the broker that has closed it.
 fn report(end: End, info: &ConnectionInfo, last: &LastRequest, context: &Context) {
     let (reason, why) = match end {
-        End::Quiet => return,
+        End::Quiet => {
+            let stopping = context.shutdown.is_cancelled();
+            context.metrics.connection_closed(if stopping { "shutdown" } else { "client" });
+            return;
+        }
         End::Idle => {
             context.metrics.connection_closed("idle");
             tracing::debug!(peer = %info.peer, "closed an idle connection");
@@ -281,4 +315,28 @@ fn report(end: End, info: &ConnectionInfo, last: &LastRequest, context: &Context
     context.metrics.connection_closed(reason);
     let client_id = last.header.as_ref().and_then(|header| header.client_id.as_deref()).unwrap_or("");
     tracing::warn!(peer = %info.peer, connection = info.id, client_id, request = %last, why, "closed a connection");
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_request_keeps_no_slice_of_its_frame() {
+        let mut last = LastRequest::default();
+        for (client, changed) in [("a", true), ("a", false), ("b", true)] {
+            let client_id = Bytes::from(client.to_owned());
+            let mut header = RequestHeader {
+                api_key: ApiKey::Produce.code(),
+                api_version: 9,
+                correlation_id: 1,
+                client_id: Some(client_id.clone().try_into().unwrap()),
+            };
+            assert_eq!(last.note(&mut header), changed);
+            assert_eq!(header.client_id.as_deref(), Some(client));
+            assert!(client_id.is_unique(), "{client}");
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
-use crate::handler::{ConnectionInfo, Context, Mute};
+use crate::handler::{ConnectionInfo, Context};
 
 /// Connections that the system holds for us until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -90,20 +90,16 @@ fn admit(
 ) {
     context.metrics.connections_accepted.inc();
     let Some(slot) = Slot::take(context, shared, peer) else {
-        context.metrics.connections_refused.inc();
         return; // Dropping the stream closes it.
     };
-    let info = Arc::new(ConnectionInfo {
-        // Relaxed: the number only has to be unique.
-        id: shared.next_id.fetch_add(1, Ordering::Relaxed),
-        peer,
-        software: OnceLock::new(),
-        mute: Mute::default(),
-    });
+    // Relaxed: the number only has to be unique.
+    let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+    let info = Arc::new(ConnectionInfo::new(id, peer));
+    let listed = context.connections.enter(info.clone());
     let budget = shared.request_bytes.clone();
     let context = context.clone();
     tasks.spawn(async move {
-        let _slot = slot;
+        let (_slot, _listed) = (slot, listed);
         connection::serve(stream, info, context, budget).await;
     });
 }
@@ -122,12 +118,14 @@ impl Slot {
         let cap = context.dynamic.current().connections_max;
         if context.metrics.connections.get() >= cap as i64 {
             tracing::warn!(%peer, cap, "refused: too many connections");
+            context.metrics.connection_refused("total");
             return None;
         }
         let count = by_address.entry(address).or_insert(0);
         if *count >= context.config.connections_per_address_max {
             let cap = context.config.connections_per_address_max;
             tracing::warn!(%peer, cap, "refused: too many connections from this address");
+            context.metrics.connection_refused("address");
             return None;
         }
         *count += 1;

@@ -4,8 +4,10 @@
 //! address), bytes of requests in flight, answers that are queued on a connection.
 
 mod connection;
+mod connections;
 mod listener;
 mod receiver;
 mod sender;
 
+pub use connections::{Connections, Listed};
 pub use listener::Listener;

@@ -14,6 +14,7 @@ use log_core::storage::Storage;
 use parking_lot::{Condvar, Mutex};
 
 use super::Partition;
+use crate::metrics::Metrics;
 
 /// Checkpoints that are due at the same time from which on one sync of the whole file system does for all of them,
 /// where that can be trusted.
@@ -23,6 +24,7 @@ const TOGETHER_MIN: usize = 4;
 pub struct Checkpointer {
     storage: Arc<dyn Storage>,
     interval: Duration,
+    metrics: Arc<Metrics>,
     /// Guards the queue. Held to push and to take, never while anything is written.
     work: Mutex<Work>,
     wake: Condvar,
@@ -41,10 +43,15 @@ impl Checkpointer {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(storage: Arc<dyn Storage>, interval: Duration) -> std::io::Result<Arc<Checkpointer>> {
+    pub fn start(
+        storage: Arc<dyn Storage>,
+        interval: Duration,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Arc<Checkpointer>> {
         let checkpointer = Arc::new(Checkpointer {
             storage,
             interval,
+            metrics,
             work: Mutex::default(),
             wake: Condvar::new(),
             thread: Mutex::default(),
@@ -114,14 +121,19 @@ impl Checkpointer {
             partition.log().begin_checkpoint()
         });
         let begun: Vec<CheckpointWrite> = begun.collect();
+        let started = Instant::now();
         let done = if begun.len() >= TOGETHER_MIN && self.storage.can_sync_all() {
             CheckpointWrite::run_together(&begun, &*self.storage)
         } else {
             begun.iter().map(CheckpointWrite::run).collect()
         };
+        if !begun.is_empty() {
+            self.metrics.checkpoint_seconds.observe_duration(started.elapsed());
+        }
         for (checkpoint, done) in begun.iter().zip(done) {
             if let Err(error) = done {
                 let partition = checkpoint.partition();
+                self.metrics.checkpoint_failures.inc();
                 tracing::error!(partition, %error, "cannot write a checkpoint; a restart has more to read");
             }
         }

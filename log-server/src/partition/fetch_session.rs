@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use log_core::wire::fetch::FetchPartition;
 use log_core::wire::fetch_response::FetchPartitionResponse;
-use log_core::wire::{FetchRequest, StrBytes, TopicRef};
+use log_core::wire::{FetchRequest, TopicRef};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -279,10 +279,7 @@ impl SessionFetch {
 /// The partitions of a request, with names of their own: slices would keep the receive buffer.
 fn wanted(request: &FetchRequest) -> impl Iterator<Item = SessionPartition> {
     request.topics.iter().flat_map(|topic| {
-        let name = match &topic.topic {
-            TopicRef::Name(name) => TopicRef::Name(StrBytes::from(name.as_str())),
-            id => id.clone(),
-        };
+        let name = topic.topic.detached();
         let partition =
             move |wanted: &FetchPartition| SessionPartition { topic: name.clone(), wanted: wanted.clone() };
         topic.partitions.iter().map(partition)

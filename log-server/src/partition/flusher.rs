@@ -323,7 +323,7 @@ impl Flusher {
         let started = Instant::now();
         match flush.run() {
             Ok(()) => {
-                let took = self.observe(started);
+                let took = self.observe(started, std::slice::from_ref(&flush));
                 self.complete(partition, flush);
                 Some(took)
             }
@@ -351,15 +351,18 @@ impl Flusher {
             wake_all();
             return None;
         }
-        let took = self.observe(started);
+        let took = self.observe(started, &flushes);
         self.metrics.flushed_together.inc_by(flushes.len() as u64);
         begun.into_iter().zip(flushes).for_each(|(partition, flush)| self.complete(partition, flush));
         Some(took)
     }
 
-    fn observe(&self, started: Instant) -> Duration {
+    /// Counts one sync, which has made all of `flushes` durable.
+    fn observe(&self, started: Instant, flushes: &[Flush]) -> Duration {
         let took = started.elapsed();
-        self.metrics.flush_seconds.observe(took.as_secs_f64());
+        self.metrics.flush_seconds.observe_duration(took);
+        self.metrics.flush_bytes.observe(flushes.iter().map(Flush::bytes).sum());
+        self.metrics.flush_records.observe(flushes.iter().map(Flush::records).sum());
         took
     }
 

@@ -6,8 +6,11 @@ mod fetch_session;
 mod flusher;
 #[expect(clippy::module_inception, reason = "the room is named after its main noun")]
 mod partition;
+mod rate_window;
+mod readers;
 mod registry;
 mod sync_choice;
+mod traffic;
 mod waiters;
 
 pub use checkpointer::Checkpointer;
@@ -15,5 +18,8 @@ pub use cold_reads::ColdReads;
 pub use fetch_session::{FetchSessions, SessionError, SessionFetch, SessionPartition};
 pub use flusher::{Flusher, Turn};
 pub use partition::{Asked, LEADER_EPOCH, NotDurable, Partition};
+pub use rate_window::RATE_WINDOW;
+pub use readers::{ReaderId, Readers};
 pub use registry::Registry;
+pub use traffic::{Traffic, TrafficRates, watch_traffic};
 pub use waiters::{Awaited, Registration, Waiters};

@@ -12,6 +12,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::flusher::{Flusher, Turn};
+use super::readers::Readers;
+use super::traffic::Traffic;
 use super::waiters::{Awaited, Waiters};
 
 /// The leader epoch of every partition. There is one node, so leadership never moves.
@@ -28,6 +30,8 @@ pub struct Partition {
     /// The settings, beside the log so that a batch is checked against them without its lock.
     config: ArcSwap<LogConfig>,
     reader: LogReader,
+    traffic: Traffic,
+    readers: Readers,
     waiters: Arc<Waiters>,
     flusher: Arc<Flusher>,
     closed: AtomicBool,
@@ -84,6 +88,8 @@ impl Partition {
             config: ArcSwap::from_pointee(log.config().clone()),
             log: Mutex::new(log),
             reader,
+            traffic: Traffic::default(),
+            readers: Readers::default(),
             waiters: Arc::default(),
             flusher,
             closed: AtomicBool::new(false),
@@ -110,6 +116,16 @@ impl Partition {
     /// For reading. Takes no lock.
     pub fn reader(&self) -> &LogReader {
         &self.reader
+    }
+
+    /// What clients have written and read.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Which records its consumers ask for.
+    pub fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     /// Who waits for the watermarks.

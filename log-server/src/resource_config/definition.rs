@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
-use super::Kind;
+use super::{Kind, objective};
 use crate::config::BrokerConfig;
 use crate::topic::config::ConfigType;
 
@@ -22,6 +22,10 @@ pub const MATCH_KEYS: [&str; 6] = [
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     Int(i32, i32),
+    /// From 0 to below 1.
+    Fraction,
+    /// Nothing, or where `http` is spoken.
+    HttpUrl,
     List,
     /// `name=pattern`, with the names of [`MATCH_KEYS`].
     Match,
@@ -31,7 +35,8 @@ enum Rule {
 #[derive(Clone, Copy)]
 enum Default {
     Fixed(&'static str),
-    Broker(fn(&BrokerConfig) -> String),
+    /// Of the broker, by its name there.
+    Setting(&'static str, fn(&BrokerConfig) -> String),
 }
 
 /// One configuration.
@@ -51,18 +56,57 @@ const DEFINITIONS: &[Definition] = &[
     Definition {
         name: "consumer.heartbeat.interval.ms",
         broker_name: Some("group.consumer.heartbeat.interval.ms"),
-        doc: "How often a member of a consumer group is to send a heartbeat, in milliseconds.",
+        doc: "How often a member of a consumer group (KIP-848) is to send a heartbeat, in milliseconds; below both the \
+              group's and the broker's session timeout.",
         kind: Kind::Group,
         rule: Rule::Int(1, i32::MAX),
-        default: Default::Broker(|broker| broker.group_consumer_heartbeat_interval_ms.to_string()),
+        default: Default::Setting("group_consumer_heartbeat_interval_ms", |broker| {
+            broker.group_consumer_heartbeat_interval_ms.to_string()
+        }),
     },
     Definition {
         name: "consumer.session.timeout.ms",
         broker_name: Some("group.consumer.session.timeout.ms"),
-        doc: "Silence after which a member of a consumer group is gone, in milliseconds.",
+        doc: "Silence after which such a member is gone, in milliseconds. The broker's counts for members that were not \
+              heard of since a restart.",
         kind: Kind::Group,
         rule: Rule::Int(1, i32::MAX),
-        default: Default::Broker(|broker| broker.group_consumer_session_timeout_ms.to_string()),
+        default: Default::Setting("group_consumer_session_timeout_ms", |broker| {
+            broker.group_consumer_session_timeout_ms.to_string()
+        }),
+    },
+    Definition {
+        name: objective::LAG,
+        broker_name: None,
+        doc: "How far behind the group may be: the age of the first record that it has not consumed, in milliseconds; \
+              0 sets no objective.",
+        kind: Kind::Group,
+        rule: Rule::Int(0, i32::MAX),
+        default: Default::Fixed("0"),
+    },
+    Definition {
+        name: objective::TARGET,
+        broker_name: None,
+        doc: "The part of the window in which the objective is to hold; what is left of it is the budget.",
+        kind: Kind::Group,
+        rule: Rule::Fraction,
+        default: Default::Fixed(objective::TARGET_DEFAULT),
+    },
+    Definition {
+        name: objective::WEBHOOK,
+        broker_name: None,
+        doc: "The http URL that changes of the objective's state are posted to; none takes the broker's setting.",
+        kind: Kind::Group,
+        rule: Rule::HttpUrl,
+        default: Default::Fixed(""),
+    },
+    Definition {
+        name: objective::WINDOW,
+        broker_name: None,
+        doc: "The time over which the objective's budget is counted, in milliseconds.",
+        kind: Kind::Group,
+        rule: Rule::Int(60_000, i32::MAX),
+        default: Default::Fixed(objective::WINDOW_DEFAULT),
     },
     Definition {
         name: "interval.ms",
@@ -75,7 +119,8 @@ const DEFINITIONS: &[Definition] = &[
     Definition {
         name: "match",
         broker_name: None,
-        doc: "Which clients: name=pattern, separated by commas, all of which have to match; none stands for all clients.",
+        doc: "Which clients: patterns, separated by commas, all of which have to match the whole of what they name; none \
+              stands for all clients.",
         kind: Kind::ClientMetrics,
         rule: Rule::Match,
         default: Default::Fixed(""),
@@ -83,7 +128,7 @@ const DEFINITIONS: &[Definition] = &[
     Definition {
         name: "metrics",
         broker_name: None,
-        doc: "Which metrics: prefixes of their names, separated by commas; * stands for all of them.",
+        doc: "Which metrics: prefixes of their names, separated by commas; * stands for all of them, none for no subscription.",
         kind: Kind::ClientMetrics,
         rule: Rule::List,
         default: Default::Fixed(""),
@@ -101,6 +146,9 @@ pub enum InvalidConfig {
         /// The name.
         name: String,
     },
+    /// One of Kafka's, about groups that are not served.
+    #[error("{0} is about share or streams groups, which are not served here")]
+    NotServed(String),
     /// A value outside of what the name takes.
     #[error("Invalid value {value} for configuration {name}: {reason}")]
     Value {
@@ -124,11 +172,13 @@ pub fn definitions(kind: Kind) -> impl Iterator<Item = &'static Definition> {
 /// The configuration of that name.
 ///
 /// # Errors
-/// [`InvalidConfig::Unknown`].
+/// [`InvalidConfig::Unknown`] and [`InvalidConfig::NotServed`].
 pub fn definition(kind: Kind, name: &str) -> Result<&'static Definition, InvalidConfig> {
-    definitions(kind)
-        .find(|definition| definition.name == name)
-        .ok_or_else(|| InvalidConfig::Unknown { kind, name: name.to_owned() })
+    let is_of_others = kind == Kind::Group && (name.starts_with("share.") || name.starts_with("streams."));
+    definitions(kind).find(|definition| definition.name == name).ok_or_else(|| match is_of_others {
+        true => InvalidConfig::NotServed(name.to_owned()),
+        false => InvalidConfig::Unknown { kind, name: name.to_owned() },
+    })
 }
 
 /// Checks entries and collects them.
@@ -177,7 +227,33 @@ impl Definition {
     pub fn config_type(&self) -> ConfigType {
         match self.rule {
             Rule::Int(..) => ConfigType::Int,
+            Rule::Fraction => ConfigType::Double,
+            Rule::HttpUrl => ConfigType::String,
             Rule::List | Rule::Match => ConfigType::List,
+        }
+    }
+
+    /// Whether the value is not for everybody who may read configurations: a URL may hold a token.
+    pub fn is_sensitive(&self) -> bool {
+        matches!(self.rule, Rule::HttpUrl)
+    }
+
+    /// The setting of the broker that counts where none is set, if there is one.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self.default {
+            Default::Fixed(_) => None,
+            Default::Setting(name, _) => Some(name),
+        }
+    }
+
+    /// The values that it takes, in words.
+    pub fn values(&self) -> String {
+        match self.rule {
+            Rule::Int(min, max) => format!("{min} to {max}"),
+            Rule::Fraction => "0 to below 1".to_owned(),
+            Rule::HttpUrl => "http://HOST:PORT/PATH, or nothing".to_owned(),
+            Rule::List => "words, separated by commas".to_owned(),
+            Rule::Match => format!("name=pattern, with one of {}", MATCH_KEYS.join(", ")),
         }
     }
 
@@ -185,7 +261,7 @@ impl Definition {
     pub fn broker_value(&self, broker: &BrokerConfig) -> String {
         match self.default {
             Default::Fixed(value) => value.to_owned(),
-            Default::Broker(value) => value(broker),
+            Default::Setting(_, value) => value(broker),
         }
     }
 
@@ -206,6 +282,11 @@ impl Definition {
                 Ok(number) if (min..=max).contains(&number) => None,
                 _ => Some(format!("Value must be a number from {min} to {max}")),
             },
+            Rule::Fraction => {
+                let fits = value.trim().parse::<f64>().is_ok_and(|value| (0.0..1.0).contains(&value));
+                (!fits).then(|| "Value must be a number from 0 to below 1".to_owned())
+            }
+            Rule::HttpUrl => objective::webhook_reason(value.trim()),
             Rule::Match => words(value).find_map(|word| match word.split_once('=') {
                 Some((name, pattern)) if MATCH_KEYS.contains(&name.trim()) => {
                     Regex::new(pattern.trim()).err().map(|error| error.to_string())
@@ -262,6 +343,8 @@ mod tests {
             let refused = collect(kind, [(name.to_owned(), Some(value.to_owned()))]);
             assert!(refused.is_err(), "{name}={value}");
         }
+        let refused = definition(Kind::Group, "streams.num.standby.replicas").err().expect("not served");
+        assert!(refused.to_string().contains("not served"), "{refused}");
         let matches = "client_id=a.*, client_software_name=librdkafka";
         assert!(collect(Kind::ClientMetrics, [("match".to_owned(), Some(matches.to_owned()))]).is_ok());
     }

@@ -6,6 +6,7 @@
 //! [GroupConfig]: https://kafka.apache.org/documentation/#groupconfigs
 
 mod definition;
+pub mod objective;
 mod store;
 
 pub use definition::{Definition, InvalidConfig, MATCH_KEYS, check, collect, definition, definitions};

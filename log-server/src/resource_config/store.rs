@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::definition::{InvalidConfig, collect};
+use super::objective::Objective;
 use super::{Kind, check};
 use crate::config::BrokerConfig;
 
@@ -81,6 +82,13 @@ impl ResourceConfigs {
     /// Every resource of a kind that has a configuration.
     pub fn all(&self, kind: Kind) -> BTreeMap<String, BTreeMap<String, String>> {
         self.state.load().of(kind).clone()
+    }
+
+    /// Every group's lag objective, of groups that have one.
+    pub fn objectives(&self) -> BTreeMap<Arc<str>, Objective> {
+        let state = self.state.load();
+        let read = |(group, config): (&String, _)| Some((group.as_str().into(), Objective::read(config)?));
+        state.groups.iter().filter_map(read).collect()
     }
 
     /// Changes what is set for a resource; `change` makes it out of what there was. Durable on return. With

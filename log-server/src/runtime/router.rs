@@ -178,6 +178,18 @@ impl GroupRouter {
         self.shards.query_all(question).await
     }
 
+    /// Asks every shard, and does with the answers that there are.
+    ///
+    /// # Errors
+    /// None of them answers.
+    pub async fn query_reachable<T, Q>(&self, question: Q) -> Result<Vec<T>, Unavailable>
+    where
+        T: Send + 'static,
+        Q: Fn(&GroupCoordinator) -> T + Clone + Send + 'static,
+    {
+        self.shards.query_reachable(question).await
+    }
+
     /// Whether groups are served, as far as there are any.
     pub fn is_ready(&self) -> bool {
         self.shards.is_ready()

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::memory_log::MemoryLog;
 use super::shard::{Phase, ShardHandle, Unavailable};
 use super::shard_log::ShardLog;
+use super::shards::{query_each, reachable};
 use crate::coordinator::machine::{Decision, EntryError, LogEntry, Now, StateMachine, Token};
 
 /// Counters by name: the smallest machine with durable state, parked requests and deadlines.
@@ -269,6 +270,21 @@ async fn a_log_that_cannot_be_read_is_not_served() {
     let running = Running::start(log).await;
     assert_eq!(running.shard.phase(), Phase::Failed);
     assert_eq!(running.shard.submit(Order::Ping).await, Err(Unavailable::Offline));
+}
+
+#[tokio::test]
+async fn who_can_do_with_less_is_answered_by_the_shards_that_can() {
+    let good = Running::start(MemoryLog::quick()).await;
+    let log = MemoryLog::quick();
+    log.append(vec![entry(1, 7)], 0).unwrap();
+    log.set_unreadable();
+    let bad = Running::start(log).await;
+    let ask = async |shards: &[ShardHandle<Tally>]| query_each(shards, |tally| tally.counts.len()).await;
+    let answers = ask(&[good.shard.clone(), bad.shard.clone()]).await;
+    assert_eq!(answers, [Ok(0), Err(Unavailable::Offline)]);
+    assert_eq!(reachable(answers), Ok(vec![0]));
+    assert_eq!(reachable(ask(&[bad.shard]).await), Err(Unavailable::Offline));
+    assert_eq!(reachable(ask(&[]).await), Ok(vec![]));
 }
 
 #[tokio::test]

@@ -183,17 +183,58 @@ where
         Q: Fn(&M) -> T + Clone + Send + 'static,
     {
         let Some(shards) = self.running.get() else { return Ok(Vec::new()) };
-        let asked: Vec<_> = shards.iter().map(|shard| shard.query(question.clone())).collect();
-        let mut answers = Vec::with_capacity(asked.len());
-        for answer in asked {
-            answers.push(answer.await?);
-        }
-        Ok(answers)
+        query_each(shards, question).await.into_iter().collect()
+    }
+
+    /// Asks every shard, and does with the answers that there are.
+    ///
+    /// # Errors
+    /// None of them answers.
+    pub async fn query_reachable<T, Q>(&self, question: Q) -> Result<Vec<T>, Unavailable>
+    where
+        T: Send + 'static,
+        Q: Fn(&M) -> T + Clone + Send + 'static,
+    {
+        let Some(shards) = self.running.get() else { return Ok(Vec::new()) };
+        reachable(query_each(shards, question).await)
     }
 
     /// Whether all shards are serving, as far as there are any.
     pub fn is_ready(&self) -> bool {
         self.running.get().is_none_or(|shards| shards.iter().all(|shard| shard.phase() == Phase::Serving))
+    }
+}
+
+/// Asks each of `shards`, all at once.
+pub(super) async fn query_each<M, T, Q>(shards: &[ShardHandle<M>], question: Q) -> Vec<Result<T, Unavailable>>
+where
+    M: StateMachine + Send + 'static,
+    M::Command: Send,
+    M::Event: Send,
+    M::Reply: Send,
+    T: Send + 'static,
+    Q: Fn(&M) -> T + Clone + Send + 'static,
+{
+    let asked: Vec<_> = shards.iter().map(|shard| shard.query(question.clone())).collect();
+    let mut answers = Vec::with_capacity(asked.len());
+    for answer in asked {
+        answers.push(answer.await);
+    }
+    answers
+}
+
+/// The answers that there are.
+///
+/// # Errors
+/// There are none.
+pub(super) fn reachable<T>(answers: Vec<Result<T, Unavailable>>) -> Result<Vec<T>, Unavailable> {
+    let mut reason = None;
+    let answers: Vec<_> = (answers.into_iter())
+        .filter_map(|answer| answer.inspect_err(|error| reason = Some(*error)).ok())
+        .collect();
+    match reason {
+        Some(reason) if answers.is_empty() => Err(reason),
+        _ => Ok(answers),
     }
 }
 

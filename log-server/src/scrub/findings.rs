@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use log_core::log::Hole;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Findings that are named one by one, over all partitions. Beyond that they are counted.
 const NAMED_MAX: usize = 1000;
 
 /// A stretch of a sealed segment that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Finding {
     /// The topic.
     pub topic: Arc<str>,

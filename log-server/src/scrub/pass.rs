@@ -210,14 +210,8 @@ pub(super) fn revisit(scrubber: &Scrubber) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Remembers a hole, for the next process too, and names it in the log. Answers how many bytes it is.
+/// Names a hole in the log and remembers it, for the next process too. Answers how many bytes it is.
 fn take_hole(scrubber: &Scrubber, partition: &Partition, segment: i64, hole: &Hole) -> u64 {
-    scrubber.with_findings(|findings| findings.add(partition.topic(), partition.index(), segment, hole));
-    let place = Place { topic: partition.topic().to_string(), partition: partition.index(), segment };
-    let news = scrubber.state.lock().progress.add_damaged(place);
-    if news {
-        scrubber.save();
-    }
     let bytes = hole.positions.end - hole.positions.start;
     tracing::error!(
         topic = %partition.topic(),
@@ -230,5 +224,11 @@ fn take_hole(scrubber: &Scrubber, partition: &Partition, segment: i64, hole: &Ho
         reason = hole.reason,
         "the scrub has found damage: what lies there cannot be read, and the partition takes no more writes"
     );
+    scrubber.with_findings(|findings| findings.add(partition.topic(), partition.index(), segment, hole));
+    let place = Place { topic: partition.topic().to_string(), partition: partition.index(), segment };
+    let news = scrubber.state.lock().progress.add_damaged(place);
+    if news {
+        scrubber.save();
+    }
     bytes
 }

@@ -7,13 +7,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::findings::{Finding, Findings};
 use super::progress::Progress;
 use crate::metrics::Metrics;
 
 /// Where the scrub is and what it has found. Times are ms since the epoch, by the wall clock.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ScrubStatus {
     /// Whether a pass is under way.
     pub running: bool,

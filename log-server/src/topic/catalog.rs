@@ -108,6 +108,14 @@ impl Topics {
     }
 }
 
+impl FromIterator<Topic> for Topics {
+    fn from_iter<T: IntoIterator<Item = Topic>>(topics: T) -> Topics {
+        let mut all = Topics::default();
+        topics.into_iter().for_each(|topic| all.insert(topic));
+        all
+    }
+}
+
 /// Why the catalog cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {

@@ -8,7 +8,7 @@
 //!   exist here (and its documentation says so);
 //! - it is refused with a sentence, because accepting it would promise something that does not happen: remote storage.
 //!
-//! Any other name is INVALID_CONFIG. Values are checked when they are set and kept as the strings they came as.
+//! `highwater.priority` is Highwater's own. Any other name is INVALID_CONFIG. Values are checked when they are set and kept as the strings they came as.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,8 @@ pub(super) enum Rule {
 #[derive(Clone, Copy)]
 pub(super) enum Default {
     Fixed(&'static str),
-    Broker(fn(&BrokerConfig) -> String),
+    /// Of the broker, by its name there.
+    Setting(&'static str, fn(&BrokerConfig) -> String),
 }
 
 /// One configuration.
@@ -189,7 +190,29 @@ impl Definition {
     pub fn broker_value(&self, broker: &BrokerConfig) -> String {
         match self.default {
             Default::Fixed(value) => value.to_owned(),
-            Default::Broker(value) => value(broker),
+            Default::Setting(_, value) => value(broker),
+        }
+    }
+
+    /// The setting of the broker that a topic without a value follows, if there is one.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self.default {
+            Default::Fixed(_) => None,
+            Default::Setting(name, _) => Some(name),
+        }
+    }
+
+    /// The values that it takes, in words.
+    pub fn values(&self) -> String {
+        match self.rule {
+            Rule::Boolean => "true, false".to_owned(),
+            Rule::Int(min, max) => format!("{min} to {max}"),
+            Rule::Long(min) => format!("{min} and above"),
+            Rule::Fraction => "0 to 1".to_owned(),
+            Rule::OneOf(words) => words.join(", "),
+            Rule::List => "any list".to_owned(),
+            Rule::CleanupPolicy => "delete, compact, or both".to_owned(),
+            Rule::OnlyFalse(_) => "false".to_owned(),
         }
     }
 
@@ -224,6 +247,11 @@ impl Definition {
     /// The error for a value that this configuration does not take.
     pub fn invalid(&self, value: &str, reason: impl Into<String>) -> InvalidTopicConfig {
         InvalidTopicConfig::Value { name: self.name, value: value.to_owned(), reason: reason.into() }
+    }
+
+    fn apply(&self, config: &mut LogConfig, value: &str) -> Result<(), InvalidTopicConfig> {
+        set(config, self.name, value.trim())
+            .ok_or_else(|| self.invalid(value, "Not a value that the log can be run with"))
     }
 
     fn reason_against(&self, value: &str) -> Option<String> {
@@ -287,19 +315,14 @@ pub fn log_config(
     broker: &BrokerConfig,
     entries: &BTreeMap<String, String>,
 ) -> Result<LogConfig, InvalidTopicConfig> {
-    let mut config = LogConfig {
-        segment_bytes: broker.segment_bytes,
-        segment_ms: broker.segment_ms,
-        retention_ms: broker.retention_ms,
-        retention_bytes: broker.retention_bytes,
-        max_message_bytes: broker.message_bytes_max,
-        ..LogConfig::default()
-    };
+    let mut config = LogConfig::default();
+    for definition in definitions().iter().filter(|definition| definition.setting().is_some()) {
+        definition.apply(&mut config, &definition.broker_value(broker))?;
+    }
     for (name, value) in entries {
         let definition = definition(name)?;
         definition.check(value)?;
-        set(&mut config, name, value.trim())
-            .ok_or_else(|| definition.invalid(value, "Not a value that the log can be run with"))?;
+        definition.apply(&mut config, value)?;
     }
     if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
         let reason =
@@ -333,6 +356,8 @@ fn set(config: &mut LogConfig, name: &str, value: &str) -> Option<()> {
                 codec => Some(codec.parse().ok()?),
             };
         }
+        "compression.gzip.level" => config.compression_levels.gzip = value.parse().ok()?,
+        "compression.zstd.level" => config.compression_levels.zstd = value.parse().ok()?,
         "cleanup.policy" => config.cleanup = cleanup_policy(value)?,
         "delete.retention.ms" => config.delete_retention_ms = value.parse().ok()?,
         "min.compaction.lag.ms" => config.min_compaction_lag_ms = value.parse().ok()?,
@@ -349,9 +374,10 @@ fn set(config: &mut LogConfig, name: &str, value: &str) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use log_core::record::Compression;
+    use log_core::record::{Compression, CompressionLevels};
 
     use super::*;
+    use crate::config;
 
     #[test]
     fn every_default_is_valid_and_every_name_is_there_once() {
@@ -380,6 +406,8 @@ mod tests {
             ("max.message.bytes", "2000000"),
             ("message.timestamp.type", "LogAppendTime"),
             ("compression.type", "zstd"),
+            ("compression.gzip.level", "1"),
+            ("compression.zstd.level", "-7"),
             ("cleanup.policy", "compact, delete"),
             ("delete.retention.ms", "1000"),
             ("min.compaction.lag.ms", "2000"),
@@ -387,7 +415,13 @@ mod tests {
             ("min.cleanable.dirty.ratio", "0.25"),
         ];
         let topic = collect(set.map(|(name, value)| (name, Some(value)))).unwrap();
-        let config = log_config(&BrokerConfig { segment_ms: 7, ..BrokerConfig::default() }, &topic).unwrap();
+        let broker = BrokerConfig {
+            segment_ms: 7,
+            compression_type: config::CompressionType::Gzip,
+            timestamp_after_max_ms: 8,
+            ..BrokerConfig::default()
+        };
+        let config = log_config(&broker, &topic).unwrap();
         assert_eq!(
             config,
             LogConfig {
@@ -398,6 +432,8 @@ mod tests {
                 max_message_bytes: 2_000_000,
                 timestamp_type: TimestampType::LogAppendTime,
                 compression_type: Some(Compression::Zstd),
+                compression_levels: CompressionLevels { gzip: 1, zstd: -7 },
+                timestamp_after_max_ms: 8,
                 cleanup: CleanupPolicy::COMPACT_AND_DELETE,
                 delete_retention_ms: 1000,
                 min_compaction_lag_ms: 2000,
@@ -412,6 +448,14 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_that_topics_follow_takes_what_they_take() {
+        for definition in definitions().iter().filter(|definition| definition.setting().is_some()) {
+            let setting = config::settings().into_iter().find(|s| Some(s.name) == definition.setting());
+            assert_eq!(setting.expect("it is one").values, definition.values(), "{}", definition.name);
+        }
+    }
+
+    #[test]
     fn values_outside_of_kafkas_ranges_are_refused() {
         for (name, value) in [
             ("retention.ms", "-2"),
@@ -423,6 +467,8 @@ mod tests {
             ("max.message.bytes", "-1"),
             ("message.timestamp.type", "create"),
             ("compression.type", "lzma"),
+            ("compression.gzip.level", "10"),
+            ("compression.zstd.level", "23"),
             ("min.insync.replicas", "0"),
             ("min.cleanable.dirty.ratio", "1.5"),
             ("preallocate", "yes"),

@@ -1,6 +1,8 @@
 //! The table behind [`super::config`]: one row for each topic configuration, by name.
 
 use super::config::{Default, Definition, Effect, Rule};
+use super::priority::{PRIORITY_CONFIG, Priority};
+use crate::config::word;
 
 const NO_REPLICATION: &str = "Accepted and ignored: there is one replica, so nothing is replicated.";
 const NO_TIERING: &str = "Accepted and ignored: all data is local.";
@@ -38,33 +40,35 @@ pub(super) const DEFINITIONS: &[Definition] = &[
          removes records whose key has a later one; both may be given, separated by a comma. A compacted topic takes \
          no record without a key.",
     ),
-    ignored(
+    acts(
         "compression.gzip.level",
         Rule::Int(-1, 9),
-        "-1",
+        Default::Fixed("-1"),
         Some("compression.gzip.level"),
-        "Accepted and ignored: the codec's default level is used.",
+        "How hard gzip tries where compression.type has batches recompressed with it: 1 is fast, 9 small, 0 does not \
+         compress, -1 is the usual 6. Batches that came as gzip stay as they are.",
     ),
     ignored(
         "compression.lz4.level",
         Rule::Int(1, 17),
         "9",
         Some("compression.lz4.level"),
-        "Accepted and ignored: the codec's default level is used.",
+        "Accepted and ignored: this broker's lz4 has one level, the fast one.",
     ),
     acts(
         "compression.type",
         Rule::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
-        Default::Fixed("producer"),
+        Default::Setting("compression_type", |broker| word(&broker.compression_type)),
         Some("compression.type"),
         "How batches are stored: producer keeps them as they came, any other value has them recompressed on arrival.",
     ),
-    ignored(
+    acts(
         "compression.zstd.level",
         Rule::Int(-131_072, 22),
-        "3",
+        Default::Fixed("3"),
         Some("compression.zstd.level"),
-        "Accepted and ignored: the codec's default level is used.",
+        "How hard zstd tries where compression.type has batches recompressed with it; larger is smaller and slower, \
+         and the broker's own processors do the work. Batches that came as zstd stay as they are.",
     ),
     acts(
         "delete.retention.ms",
@@ -91,6 +95,14 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     ignored("flush.ms", Rule::Long(0), "9223372036854775807", Some("log.flush.interval.ms"), OWN_SYNC),
     ignored("follower.replication.throttled.replicas", Rule::List, "", None, NO_REPLICATION),
     acts(
+        PRIORITY_CONFIG,
+        Rule::OneOf(Priority::NAMES),
+        Default::Fixed("normal"),
+        None,
+        "The class of the topic when load is shed: low, normal or high. While a lag objective is violated or the disk \
+         fills up, producers to lower classes are held up, then refused, for the sake of higher ones.",
+    ),
+    acts(
         "index.interval.bytes",
         Rule::Int(0, i32::MAX),
         Default::Fixed("4096"),
@@ -111,28 +123,28 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     acts(
         "max.message.bytes",
         Rule::Int(0, i32::MAX),
-        Default::Broker(|broker| broker.message_bytes_max.to_string()),
+        Default::Setting("message_bytes_max", |broker| broker.message_bytes_max.to_string()),
         Some("message.max.bytes"),
         "The largest record batch that is accepted, in bytes as it is sent, after compression.",
     ),
     acts(
         "message.timestamp.after.max.ms",
         Rule::Long(0),
-        Default::Fixed("3600000"),
+        Default::Setting("timestamp_after_max_ms", |broker| broker.timestamp_after_max_ms.to_string()),
         Some("log.message.timestamp.after.max.ms"),
         "How far a record's timestamp may lie ahead of the broker's clock, in milliseconds.",
     ),
     acts(
         "message.timestamp.before.max.ms",
         Rule::Long(0),
-        Default::Fixed("9223372036854775807"),
+        Default::Setting("timestamp_before_max_ms", |broker| broker.timestamp_before_max_ms.to_string()),
         Some("log.message.timestamp.before.max.ms"),
         "How far a record's timestamp may lie behind the broker's clock, in milliseconds.",
     ),
     acts(
         "message.timestamp.type",
         Rule::OneOf(&["CreateTime", "LogAppendTime"]),
-        Default::Fixed("CreateTime"),
+        Default::Setting("timestamp_type", |broker| word(&broker.timestamp_type)),
         Some("log.message.timestamp.type"),
         "Whose clock stamps the records: the producer's (CreateTime) or the broker's (LogAppendTime).",
     ),
@@ -182,14 +194,14 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     acts(
         "retention.bytes",
         Rule::Long(-1),
-        Default::Broker(|broker| broker.retention_bytes.to_string()),
+        Default::Setting("retention_bytes", |broker| broker.retention_bytes.to_string()),
         Some("log.retention.bytes"),
         "How large a partition may grow before its oldest segments are removed; -1 sets no limit.",
     ),
     acts(
         "retention.ms",
         Rule::Long(-1),
-        Default::Broker(|broker| broker.retention_ms.to_string()),
+        Default::Setting("retention_ms", |broker| broker.retention_ms.to_string()),
         Some("log.retention.ms"),
         "How old the newest record of a segment may be before the segment is removed, in milliseconds; -1 keeps it \
          for ever.",
@@ -198,7 +210,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         "segment.bytes",
         // Kafka has asked for 1 MiB since 4.0 and for 14 bytes before; the engine's own bound lies between.
         Rule::Int(log_core::log::LogConfig::SEGMENT_BYTES_MIN as i32, i32::MAX),
-        Default::Broker(|broker| broker.segment_bytes.to_string()),
+        Default::Setting("segment_bytes", |broker| broker.segment_bytes.to_string()),
         Some("log.segment.bytes"),
         "The size at which a segment is closed and the next one begun. Whole segments are what retention removes.",
     ),
@@ -219,7 +231,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     acts(
         "segment.ms",
         Rule::Long(1),
-        Default::Broker(|broker| broker.segment_ms.to_string()),
+        Default::Setting("segment_ms", |broker| broker.segment_ms.to_string()),
         Some("log.roll.ms"),
         "The age at which a segment is closed even if it is small, in milliseconds.",
     ),

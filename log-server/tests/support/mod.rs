@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -11,7 +11,7 @@ use log_core::wire::{
     ApiKey, KafkaDecode, KafkaRequest, RequestHeader, RequestResponsePair, ResponseHeader, decode_response,
     encode_request,
 };
-use log_server::handler::{self, ConnectionInfo, Mute, Reply, Request};
+use log_server::handler::{self, ConnectionInfo, Reply, Request};
 use log_server::{Broker, BrokerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -38,15 +38,21 @@ pub async fn start_with(adjust: impl FnOnce(&mut BrokerConfig)) -> Rig {
 
 /// A connection that sends and receives raw frames.
 pub struct Socket {
+    client_id: &'static str,
     stream: TcpStream,
     next_correlation_id: i32,
 }
 
 impl Socket {
     pub async fn connect(rig: &Rig) -> Socket {
+        Socket::connect_as(rig, "socket-test").await
+    }
+
+    /// A client that calls itself so.
+    pub async fn connect_as(rig: &Rig, client_id: &'static str) -> Socket {
         let stream = TcpStream::connect(rig.broker.kafka_addr()).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Socket { stream, next_correlation_id: 1 }
+        Socket { client_id, stream, next_correlation_id: 1 }
     }
 
     pub async fn send_raw(&mut self, bytes: &[u8]) {
@@ -61,7 +67,7 @@ impl Socket {
             api_key: api.code(),
             api_version: version,
             correlation_id,
-            client_id: Some("socket-test".into()),
+            client_id: Some(self.client_id.into()),
         };
         let frame = header.frame(api, body).unwrap().concat();
         self.send_raw(&frame).await;
@@ -135,8 +141,13 @@ pub fn correlation_id(mut frame: Bytes) -> i32 {
 
 /// Hands a request to its handler, without a socket.
 pub async fn dispatch(rig: &Rig, api: ApiKey, version: i16, body: Vec<Bytes>) -> Reply {
+    handler::dispatch(rig.broker.context(), request(api, version, body.concat().into())).await
+}
+
+/// A request as a connection hands it over.
+pub fn request(api: ApiKey, version: i16, body: Bytes) -> Request {
     assert!(api.served().contains(version), "{api} {version} is not served");
-    let request = Request {
+    Request {
         api,
         header: RequestHeader {
             api_key: api.code(),
@@ -144,16 +155,10 @@ pub async fn dispatch(rig: &Rig, api: ApiKey, version: i16, body: Vec<Bytes>) ->
             correlation_id: 1,
             client_id: Some("test".into()),
         },
-        body: body.concat().into(),
-        connection: Arc::new(ConnectionInfo {
-            id: 0,
-            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-            software: OnceLock::new(),
-            mute: Mute::default(),
-        }),
+        body,
+        connection: Arc::new(ConnectionInfo::new(0, SocketAddr::from(([127, 0, 0, 1], 1)))),
         received_at: Instant::now(),
-    };
-    handler::dispatch(rig.broker.context(), request).await
+    }
 }
 
 /// The body of a reply, waited for if need be.

@@ -22,14 +22,20 @@ type message struct {
 }
 
 type request struct {
-	Call, Topic, Codec, Bootstrap, Member, Group, Protocol, Name, Producer, Outcome string
-	Messages                                                                        []message
-	Values                                                                          [][]byte
-	Idempotent, Committed                                                           bool
-	Count                                                                           int
-	Since                                                                           int64
-	Partitions                                                                      int32
-	Config                                                                          map[string]*string
+	Call, Topic, Codec, Bootstrap, Member, Group, Protocol, Name, Producer, ID, Outcome string
+	Messages                                                                            []message
+	Values                                                                              [][]byte
+	Idempotent, Committed                                                               bool
+	Count                                                                               int
+	Since                                                                               int64
+	Partitions                                                                          int32
+	Config                                                                              map[string]*string
+	Consumed                                                                            *consumed
+}
+
+type consumed struct {
+	Group, Topic string
+	Offset       int
 }
 
 type member struct {
@@ -40,6 +46,7 @@ type member struct {
 var (
 	bootstrap = os.Args[1]
 	producers = map[string]*kgo.Client{}
+	sessions  = map[string]*kgo.GroupTransactSession{}
 	members   = map[string]*member{}
 	codecs    = map[string]kgo.CompressionCodec{
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
@@ -203,7 +210,10 @@ func poll(ctx context.Context, m *member) (any, error) {
 }
 
 func transact(ctx context.Context, r request) error {
-	sender, err := producer(r.Producer, kgo.TransactionalID(r.Producer))
+	if r.Consumed != nil {
+		return transform(ctx, r)
+	}
+	sender, err := producer(r.Producer, kgo.TransactionalID(r.ID))
 	if err != nil {
 		return err
 	}
@@ -216,6 +226,41 @@ func transact(ctx context.Context, r request) error {
 		}
 	}
 	return sender.EndTransaction(ctx, kgo.TransactionEndTry(r.Outcome == "commit"))
+}
+
+// transform commits what a session has consumed with what it produces: offsets are not given by hand here.
+func transform(ctx context.Context, r request) error {
+	session, ok := sessions[r.Producer]
+	if !ok {
+		made, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(bootstrap), kgo.TransactionalID(r.ID),
+			kgo.ConsumerGroup(r.Consumed.Group), kgo.ConsumeTopics(r.Consumed.Topic), kgo.RequireStableFetchOffsets(),
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		if err != nil {
+			return err
+		}
+		session, sessions[r.Producer] = made, made
+	}
+	for polled := 0; polled < r.Consumed.Offset; {
+		fetches := session.PollRecords(ctx, r.Consumed.Offset-polled)
+		if err := fetches.Err(); err != nil {
+			return err
+		}
+		polled += fetches.NumRecords()
+	}
+	if err := session.Begin(); err != nil {
+		return err
+	}
+	for _, value := range r.Values {
+		if err := session.ProduceSync(ctx, &kgo.Record{Topic: r.Topic, Value: value}).FirstErr(); err != nil {
+			return err
+		}
+	}
+	commit := r.Outcome == "commit"
+	ended, err := session.End(ctx, kgo.TransactionEndTry(commit))
+	if err == nil && ended != commit {
+		err = fmt.Errorf("the session chose to abort")
+	}
+	return err
 }
 
 func administer(ctx context.Context, r request) (any, error) {

@@ -17,6 +17,7 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -140,11 +141,12 @@ public class Compat {
     }
 
     private Object transact(JsonNode request) {
-        String id = request.get("producer").asText();
-        var producer = producers.get(id);
+        String name = request.get("producer").asText();
+        var producer = producers.get(name);
         if (producer == null) {
-            producer = producer(Map.of("bootstrap.servers", bootstrap, "transactional.id", id, "max.block.ms", 20_000));
-            producers.put(id, producer);
+            producer = producer(Map.of("bootstrap.servers", bootstrap, "transactional.id", request.get("id").asText(),
+                "max.block.ms", 20_000));
+            producers.put(name, producer);
             producer.initTransactions();
         }
         producer.beginTransaction();
@@ -152,6 +154,15 @@ public class Compat {
             producer.send(new ProducerRecord<>(request.get("topic").asText(), 0, null, bytes(value)));
         }
         producer.flush();
+        JsonNode consumed = request.get("consumed");
+        if (!consumed.isNull()) {
+            var offset = new OffsetAndMetadata(consumed.get("offset").asLong());
+            var offsets = Map.of(new TopicPartition(consumed.get("topic").asText(), 0), offset);
+            var settings = Map.<String, Object>of("bootstrap.servers", bootstrap, "group.id", consumed.get("group").asText());
+            try (var consumer = consumer(settings)) {
+                producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+            }
+        }
         if (request.get("outcome").asText().equals("commit")) {
             producer.commitTransaction();
         } else {

@@ -130,10 +130,21 @@ const calls = {
     await (await theAdmin()).deleteTopics({ topics: [topic] });
   },
 
-  async transact({ producer: id, topic, values, outcome }) {
-    const sender = await producer(id, { transactionalId: id, maxInFlightRequests: 1, idempotent: true });
+  async transact({ producer: name, id, topic, values, outcome, consumed }) {
+    const sender = await producer(name, { transactionalId: id, maxInFlightRequests: 1, idempotent: true });
     const transaction = await sender.transaction();
-    await transaction.send({ topic, messages: values.map((value) => ({ value: bytes(value), partition: 0 })) });
+    const messages = values.map((value) => ({ value: bytes(value), partition: 0 }));
+    try {
+      await transaction.send({ topic, messages });
+    } catch (error) {
+      // librdkafka says why only to who ends the transaction.
+      await transaction.abort();
+      throw error;
+    }
+    if (consumed) {
+      const topics = [{ topic: consumed.topic, partitions: [{ partition: 0, offset: String(consumed.offset) }] }];
+      await library.sendOffsets(transaction, consumed.group, topics, bootstrap);
+    }
     await (outcome === 'commit' ? transaction.commit() : transaction.abort());
   },
 };

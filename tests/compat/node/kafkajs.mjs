@@ -33,6 +33,7 @@ export async function kafkajs() {
       const subscribe = consumer.subscribe;
       consumer.subscribe = (subscription) => subscribe({ ...subscription, fromBeginning: true });
     },
+    sendOffsets: (transaction, consumerGroupId, topics) => transaction.sendOffsets({ consumerGroupId, topics }),
     assigned: (_consumer, state) => state.partitions,
   };
 }

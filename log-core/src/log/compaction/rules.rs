@@ -91,7 +91,8 @@ impl Rules {
             return Ok(Fate::Stays);
         };
         let horizon = horizon_of(batch);
-        let tombstones_stay = horizon.is_none_or(|horizon| horizon > self.now_ms);
+        // What could not be decoded lies below, may hold an older value of any key, and clients may know how to read it.
+        let tombstones_stay = self.undecodable > 0 || horizon.is_none_or(|horizon| horizon > self.now_ms);
         self.stays.clear();
         let (mut kept, mut tombstones) = (0, 0);
         for record in batch.record_refs(&payload) {

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::sync::atomic::Ordering;
+
 use super::super::append::is_exhaustion;
 use super::super::flush::SNAPSHOT_INTERVAL_BYTES;
 use super::super::partition_log::PartitionLog;
@@ -58,6 +60,8 @@ impl PartitionLog {
         // From here on a start may find the new one, and would finish what it finds.
         self.carry_out(&swap, &sources).inspect_err(|error| self.poison(error))?;
         self.shared.segments.store(Arc::new(segments));
+        // Release: pairs with the acquire in `LogReader::compactions`, whose reader then sees the new list.
+        self.shared.compactions.fetch_add(1, Ordering::Release);
         for source in &sources {
             self.aborted.remove(&source.base_offset());
         }

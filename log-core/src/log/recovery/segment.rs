@@ -57,7 +57,7 @@ impl Walk<'_> {
         if (torn || !joined) && (self.report.corruption.is_some() || (self.unknown && following.is_some())) {
             // Nothing is cut from a log that has lost durable data, or may have.
             let reason = if torn { reason } else { "the segment ends before the next begins".to_owned() };
-            self.corrupt(base, position, next_offset, reason);
+            self.corrupt_at(base, position, next_offset, reason);
         } else if torn || !joined {
             cut_following = true;
             if torn {
@@ -139,7 +139,7 @@ impl Walk<'_> {
             Stop::End { .. } => self.check_last_batch(seen, file, end)?,
         };
         if let Some((position, offset, reason)) = problem {
-            self.corrupt(durable.segment, position, offset, reason);
+            self.corrupt_at(durable.segment, position, offset, reason);
         }
         if durable.position <= len {
             tail.jump(durable.position, durable.durable_end);
@@ -191,7 +191,7 @@ impl Walk<'_> {
         if !active {
             data.seal(end);
         }
-        let segment = Segment::opened(self.dir, base, interval, data);
+        let segment = Segment::opened(self.dir, base, interval, data, end == 0);
         if !active {
             self.unindexed.push(Arc::clone(&segment));
         }

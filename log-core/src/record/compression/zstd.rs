@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 
-use zstd::DEFAULT_COMPRESSION_LEVEL;
 use zstd::zstd_safe::{self, CCtx, DCtx, ErrorCode};
 
 use super::{Compression, DecompressError};
@@ -26,10 +25,10 @@ thread_local! {
     static DECOMPRESS: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
-pub(super) fn compress(input: &[u8]) -> Vec<u8> {
+pub(super) fn compress(input: &[u8], level: i32) -> Vec<u8> {
     let mut output = Vec::with_capacity(zstd_safe::compress_bound(input.len()));
     COMPRESS
-        .with_borrow_mut(|context| context.compress(&mut output, input, DEFAULT_COMPRESSION_LEVEL))
+        .with_borrow_mut(|context| context.compress(&mut output, input, level))
         .unwrap_or_else(|code| panic!("zstd refused to compress: {}", zstd_safe::get_error_name(code)));
     output.shrink_to_fit();
     output
@@ -75,6 +74,10 @@ mod tests {
 
     use super::*;
 
+    fn pack(input: &[u8]) -> Vec<u8> {
+        compress(input, zstd::DEFAULT_COMPRESSION_LEVEL)
+    }
+
     /// A frame as a stream writes it: without its size.
     fn streamed(input: &[u8]) -> Vec<u8> {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).expect("to memory");
@@ -96,21 +99,21 @@ mod tests {
 
     #[test]
     fn a_second_frame_may_be_larger_than_the_first() {
-        let packed = [compress(b"a"), compress(&[b'b'; 100_000])].concat();
+        let packed = [pack(b"a"), pack(&[b'b'; 100_000])].concat();
         assert_eq!(decompress(&packed, 1 << 20).map(|output| output.len()), Ok(100_001));
         assert_eq!(decompress(&packed, 100_000), Err(DecompressError::TooLarge { cap: 100_000 }));
     }
 
     #[test]
     fn the_number_of_the_error_is_the_librarys() {
-        let code = unpack(&compress(&[7; 1_000]), 10).unwrap_err();
+        let code = unpack(&pack(&[7; 1_000]), 10).unwrap_err();
         assert_eq!(zstd_safe::get_error_name(code), "Destination buffer is too small");
         assert!(is_too_small(code));
     }
 
     #[test]
     fn a_context_is_good_after_a_failure() {
-        assert!(decompress(&compress(&[7; 1_000])[..9], 1 << 20).is_err());
-        assert_eq!(decompress(&compress(b"next"), 1 << 20).as_deref(), Ok(&b"next"[..]));
+        assert!(decompress(&pack(&[7; 1_000])[..9], 1 << 20).is_err());
+        assert_eq!(decompress(&pack(b"next"), 1 << 20).as_deref(), Ok(&b"next"[..]));
     }
 }

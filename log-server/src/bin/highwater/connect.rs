@@ -5,8 +5,13 @@ use std::future::Future;
 
 use clap::Args;
 use log_client::{Client, ClientConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
+
+/// The status of a process that an interrupt has ended.
+pub const INTERRUPTED: u8 = 130;
 
 /// Which cluster.
 #[derive(Args, Clone)]
@@ -43,6 +48,27 @@ pub fn run(work: impl Future<Output = Outcome>) -> Outcome {
         .build()
         .map_err(|error| format!("cannot start threads: {error}"))?;
     runtime.block_on(work)
+}
+
+/// A token that SIGINT or SIGTERM cancels. A second one ends the process, in case ending well takes too long.
+pub fn interrupted() -> CancellationToken {
+    let token = CancellationToken::new();
+    let on_signal = token.clone();
+    tokio::spawn(async move {
+        let mut terminated = signal(SignalKind::terminate()).ok();
+        loop {
+            tokio::select! {
+                Ok(()) = tokio::signal::ctrl_c() => {}
+                Some(_) = async { terminated.as_mut()?.recv().await } => {}
+                else => return,
+            }
+            if on_signal.is_cancelled() {
+                std::process::exit(INTERRUPTED.into());
+            }
+            on_signal.cancel();
+        }
+    });
+    token
 }
 
 /// An error as the message that is printed.

@@ -5,16 +5,15 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use log_client::consumer::{Assignor, GroupConfig, OffsetReset, StartAt};
-use log_client::{
-    Admin, Client, Consumer, ConsumerConfig, ConsumerRecord, IsolationLevel, OffsetSpec, TopicPartition,
-};
+use log_client::{Admin, Client, Consumer, ConsumerConfig, ConsumerRecord, OffsetSpec, TopicPartition};
 
 use crate::Outcome;
 use crate::connect::{self, Bootstrap, text};
 use crate::format::Format;
 use crate::human;
+use crate::offsets::{Isolation, look_up};
 use crate::place::Place;
 
 /// How long one look for records lasts.
@@ -71,21 +70,6 @@ pub struct Consume {
     /// Print a summary to standard error at the end
     #[arg(long, short)]
     stats: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Isolation {
-    ReadUncommitted,
-    ReadCommitted,
-}
-
-impl From<Isolation> for IsolationLevel {
-    fn from(isolation: Isolation) -> IsolationLevel {
-        match isolation {
-            Isolation::ReadUncommitted => IsolationLevel::ReadUncommitted,
-            Isolation::ReadCommitted => IsolationLevel::ReadCommitted,
-        }
-    }
 }
 
 impl Consume {
@@ -194,22 +178,6 @@ fn is_wanted(
         (Some(end), StartAt::Offset(offset)) => offset < end,
         _ => true,
     }
-}
-
-async fn look_up(
-    admin: &Admin,
-    partitions: &[TopicPartition],
-    spec: OffsetSpec,
-    isolation: IsolationLevel,
-) -> Result<BTreeMap<TopicPartition, i64>, String> {
-    let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), spec)).collect();
-    let mut found = BTreeMap::new();
-    for (partition, answer) in admin.list_offsets_as(&asked, isolation).await {
-        if let Some(offset) = answer.map_err(text)?.offset {
-            found.insert(partition, offset);
-        }
-    }
-    Ok(found)
 }
 
 /// Records on their way to standard output.

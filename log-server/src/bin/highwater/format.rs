@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::ValueEnum;
 use log_client::ConsumerRecord;
 
@@ -69,25 +71,10 @@ fn write_field(out: &mut impl Write, before: &str, name: &str, bytes: Option<&[u
             write!(out, "{before}\"{name}\":")?;
             Ok(serde_json::to_writer(out, text)?)
         }
-        Some(Err(_)) => write!(out, "{before}\"{name}_base64\":\"{}\"", base64(bytes.unwrap_or_default())),
-    }
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .enumerate()
-            .fold(0u32, |word, (index, &byte)| word | u32::from(byte) << (16 - 8 * index));
-        for position in 0..4 {
-            let digit = ALPHABET[(word >> (18 - 6 * position) & 63) as usize];
-            text.push(if position <= chunk.len() { digit as char } else { '=' });
+        Some(Err(_)) => {
+            write!(out, "{before}\"{name}_base64\":\"{}\"", BASE64.encode(bytes.unwrap_or_default()))
         }
     }
-    text
 }
 
 #[cfg(test)]
@@ -129,11 +116,5 @@ mod tests {
         assert_eq!(written(Format::Value, None, Some(b"v")), "v\n");
         assert_eq!(written(Format::Raw, None, Some(b"v")), "v");
         assert_eq!(written(Format::KeyValue, Some(b"k"), Some(b"v")), "k\tv\n");
-    }
-
-    #[test]
-    fn base64_agrees_with_the_rfc() {
-        let vectors = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
-        assert!(vectors.iter().all(|(plain, encoded)| base64(plain.as_bytes()) == *encoded));
     }
 }

@@ -53,6 +53,20 @@ pub fn time(timestamp_ms: i64) -> String {
     }
 }
 
+/// The beginning of a text on one line: what does not print is `\u{FFFD}`, and what is left out three dots.
+pub fn excerpt(bytes: &[u8]) -> String {
+    const CHARS_MAX: usize = 40;
+    // A character has four bytes at most, so that no more has to be looked at.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(CHARS_MAX * 4)]);
+    let shown: String = text
+        .chars()
+        .take(CHARS_MAX)
+        .map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char })
+        .collect();
+    let is_whole = text.chars().count() <= CHARS_MAX && bytes.len() <= CHARS_MAX * 4;
+    if is_whole { shown } else { format!("{shown}...") }
+}
+
 /// What was given up, where it was, and where it is kept.
 pub fn loss(loss: &Loss) -> String {
     let kept = match (&loss.quarantined, loss.done) {
@@ -82,5 +96,7 @@ mod tests {
         assert_eq!([0, 1023, 1024, 1 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.0 GiB"]);
         assert_eq!(time(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(time(-1), "-");
+        assert_eq!(excerpt(b"a\x1bb\xff"), "a\u{fffd}b\u{fffd}");
+        assert_eq!(excerpt(&[b'x'; 41]), format!("{}...", "x".repeat(40)));
     }
 }

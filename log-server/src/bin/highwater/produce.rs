@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::Outcome;
 use crate::connect::{self, Bootstrap, text};
 use crate::human;
-use crate::produce_input::{self, Line, Shape};
+use crate::produce_input::{self, Content, Line, Shape};
 
 /// Unanswered records that are remembered. Beyond that, sending waits for the oldest.
 const DELIVERIES_MAX: usize = 200_000;
@@ -42,7 +42,7 @@ pub struct Produce {
     file: PathBuf,
     #[command(flatten)]
     bootstrap: Bootstrap,
-    /// What a line is: text as it stands, or a JSON object (the record's value is the line all the same)
+    /// What a line is
     #[arg(long, value_enum, default_value_t = Format::Lines)]
     format: Format,
     /// Take the key from this field of the JSON object
@@ -60,6 +60,9 @@ pub struct Produce {
     /// Send to this partition instead of by key
     #[arg(long, short)]
     partition: Option<i32>,
+    /// With --format record: choose partitions by key instead of those that the records name
+    #[arg(long, conflicts_with = "partition")]
+    repartition: bool,
     /// none, gzip, snappy, lz4 or zstd
     #[arg(long, short = 'z', default_value = "none")]
     compression: Compression,
@@ -86,9 +89,14 @@ pub struct Produce {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
+    /// Text as it stands: the record's value
     Lines,
+    /// A JSON object, which is the record's value all the same
     #[value(alias = "json")]
     Ndjson,
+    /// A whole record with key, value, headers, time and partition, as `consume --format json` and `replay --into-file`
+    /// write it
+    Record,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,14 +114,22 @@ impl Produce {
     /// Sends until the input ends.
     pub fn run(self) -> Outcome {
         // A field can only be taken out of JSON.
-        let is_json =
-            self.format == Format::Ndjson || self.key_field.is_some() || self.timestamp_field.is_some();
+        let takes_field = self.key_field.is_some() || self.timestamp_field.is_some();
+        let content = match self.format {
+            Format::Record if takes_field || self.key.is_some() => {
+                return Err("with --format record, key and time are the record's own".to_owned());
+            }
+            Format::Record => Content::Record,
+            Format::Lines if !takes_field => Content::Text,
+            _ => Content::Json,
+        };
         let shape = Shape {
             topic: self.topic.as_str().into(),
             partition: self.partition,
+            repartition: self.repartition,
             key: self.key.clone().map(Into::into),
             headers: self.headers.clone(),
-            is_json,
+            content,
             key_field: self.key_field.clone(),
             timestamp_field: self.timestamp_field.clone(),
         };

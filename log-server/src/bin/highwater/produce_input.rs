@@ -14,6 +14,8 @@ use log_client::{Header, ProducerRecord};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::record_line;
+
 /// The longest line that is read, in bytes. A file without line ends must not fill the memory.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -22,15 +24,28 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// What lines are read from.
 pub type Source = BufReader<Box<dyn Read + Send>>;
 
+/// What a line is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// The value, whatever it is.
+    Text,
+    /// The value, which is a JSON object.
+    Json,
+    /// A whole record; see [`record_line`].
+    Record,
+}
+
 /// How a line becomes a record.
 #[derive(Clone)]
 pub struct Shape {
     pub topic: Arc<str>,
+    /// Instead of the partition that is chosen, or that a record names.
     pub partition: Option<i32>,
+    /// Whether partitions are chosen although records name some.
+    pub repartition: bool,
     pub key: Option<Bytes>,
     pub headers: Vec<Header>,
-    /// Whether each line has to be a JSON object.
-    pub is_json: bool,
+    pub content: Content,
     pub key_field: Option<String>,
     pub timestamp_field: Option<String>,
 }
@@ -109,9 +124,18 @@ pub fn read(mut source: Source, shape: &Shape, mut hand_on: impl FnMut(Vec<Line>
 }
 
 fn record(shape: &Shape, line: Vec<u8>) -> Result<ProducerRecord, String> {
+    if shape.content == Content::Record {
+        let mut record = record_line::parse(&line, &shape.topic)?;
+        record.partition = match shape.repartition {
+            true => None,
+            false => shape.partition.or(record.partition),
+        };
+        record.headers.extend(shape.headers.iter().cloned());
+        return Ok(record);
+    }
     let mut key = shape.key.clone();
     let mut timestamp_ms = None;
-    if shape.is_json {
+    if shape.content == Content::Json {
         let fields = Fields { key: shape.key_field.as_deref(), timestamp: shape.timestamp_field.as_deref() };
         let mut json = serde_json::Deserializer::from_slice(&line);
         let found = fields.deserialize(&mut json).and_then(|found| json.end().map(|()| found));
@@ -210,7 +234,8 @@ mod tests {
             partition: None,
             key: None,
             headers: Vec::new(),
-            is_json: true,
+            repartition: false,
+            content: Content::Json,
             key_field: Some("id".to_owned()),
             timestamp_field: Some("at".to_owned()),
         }

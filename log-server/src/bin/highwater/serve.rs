@@ -1,14 +1,17 @@
 //! `highwater serve`: runs the broker until SIGTERM or SIGINT.
 
+use std::convert::Infallible;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use log_server::config::ConfigFlags;
 use log_server::{Broker, BrokerConfig};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use tracing_subscriber::EnvFilter;
 
 use crate::Outcome;
@@ -37,6 +40,8 @@ impl Serve {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .init();
+        // A broker without this works as well, and dies without a word if it dies of that.
+        log_core::storage::name_bus_errors().map_err(|error| format!("SIGBUS: {error}"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.worker_threads_effective())
             .thread_name("highwater-io")
@@ -60,10 +65,13 @@ async fn serve(config: BrokerConfig, started: Instant) -> Outcome {
         started.elapsed().as_millis(),
         broker.kafka_addr(),
     ));
+    tell_supervisor(NotifyState::Ready);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        never = feed_watchdog() => match never {},
     }
+    tell_supervisor(NotifyState::Stopping);
     say("Stopping: answering what is in flight. A second signal stops at once, at the price of a recovery.");
     tokio::select! {
         () = broker.shutdown() => Ok(ExitCode::SUCCESS),
@@ -75,4 +83,27 @@ async fn serve(config: BrokerConfig, started: Instant) -> Outcome {
 /// Prints for whoever watches. That nobody does any more (a closed pipe) is no reason to stop a broker.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Tells a supervisor that watches (`WatchdogSec=` in the unit) that this process is well, as often as it wants to hear
+/// so: it ends one that is silent. Timers are fired by the threads that serve connections, so there is silence when all
+/// of these are stuck.
+async fn feed_watchdog() -> Infallible {
+    let Some(patience) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    // Twice in that time, as sd_watchdog_enabled(3) asks for; and whatever the environment says, not without a pause.
+    let mut ticks = tokio::time::interval((patience / 2).max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        tell_supervisor(NotifyState::Watchdog);
+    }
+}
+
+/// Tells systemd, or whoever else has set `NOTIFY_SOCKET`, where this process is (sd_notify(3)).
+fn tell_supervisor(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell the supervisor where this process is");
+    }
 }

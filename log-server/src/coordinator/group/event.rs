@@ -125,7 +125,7 @@ pub struct GroupRecord {
     pub generation: i32,
     /// The chosen protocol; `None` without members.
     pub protocol: Option<Arc<str>>,
-    /// Member id of the leader; `None` without members.
+    /// Member id of the leader; `None` without members, and where those of a former consumer group have yet to join.
     pub leader: Option<Arc<str>>,
     /// Since when the group is stable or empty, in wall-clock milliseconds; unknown in records of old Kafka brokers.
     pub state_since_ms: Option<i64>,

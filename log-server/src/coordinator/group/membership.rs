@@ -2,6 +2,7 @@
 //! Heartbeat and LeaveGroup work on. This file has the data and the questions about it; how it changes is in
 //! `draft.rs` and the files of the commands.
 
+use super::member::after;
 use super::{GroupError, GroupRecord, JoinedMember, Member, MemberIdentity, MemberRecord, subscription};
 use crate::coordinator::machine::Now;
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,7 +137,11 @@ impl Membership {
         if record.members.is_empty() {
             return group;
         }
-        group.phase = Phase::Stable { sync_deadline_ms: None };
+        group.phase = match &record.leader {
+            Some(_) => Phase::Stable { sync_deadline_ms: None },
+            // It was a consumer group until a moment ago, and nobody has joined it yet.
+            None => Phase::PreparingRebalance { deadline_ms: u64::MAX, initial: None },
+        };
         group.protocol = record.protocol.clone();
         group.leader = record.leader.clone();
         for stored in &record.members {
@@ -186,8 +191,13 @@ impl Membership {
         }
     }
 
-    /// Gives every member a whole session from `now`, as after a restart nobody knows when each was last heard of.
+    /// Gives every member a whole session from `now`, as after a restart nobody knows when each was last heard of; and
+    /// all their time to join where they are called to.
     pub(super) fn start_sessions(&mut self, now: Now) {
+        let join_deadline_ms = after(now, self.rebalance_timeout_ms());
+        if let Phase::PreparingRebalance { deadline_ms, .. } = &mut self.phase {
+            *deadline_ms = join_deadline_ms;
+        }
         for member in self.members.values_mut() {
             Arc::make_mut(member).extend_session(now);
         }

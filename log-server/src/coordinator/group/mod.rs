@@ -29,6 +29,7 @@ mod join;
 mod member;
 mod membership;
 mod offsets;
+mod overview;
 mod pending;
 mod pending_record;
 mod record;
@@ -74,6 +75,7 @@ pub use event::{CommittedOffset, Event, GroupRecord, MemberRecord};
 pub use member::Member;
 pub use membership::{GroupState, InitialDelay, Membership, Phase};
 pub use offsets::REMOVALS_PER_DECISION_MAX;
+pub use overview::{GroupOverview, GroupProtocol, MemberOverview, OffsetOverview};
 pub use pending::{Completion, PendingOffset};
 pub use reply::{GroupError, JoinRefused, Joined, JoinedMember, Reply, Synced};
 

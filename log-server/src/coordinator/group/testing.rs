@@ -254,7 +254,9 @@ fn check_group(group: &Group, parked: &mut BTreeSet<Token>) {
     }
     assert!(state != GroupState::Stable || group.stored.is_some());
     assert_eq!(state == GroupState::Empty, it.members.is_empty() && state != GroupState::PreparingRebalance);
-    assert!(it.members.is_empty() || it.members.contains_key(it.leader.as_ref().expect("a leader")));
+    let leads = |leader| it.members.contains_key(leader);
+    let is_led = it.leader.as_ref().map_or(state == GroupState::PreparingRebalance, leads);
+    assert!(it.members.is_empty() || is_led);
     let statics: BTreeMap<_, _> = (it.members.values())
         .filter_map(|member| Some((member.instance_id.clone()?, member.member_id.clone())))
         .collect();

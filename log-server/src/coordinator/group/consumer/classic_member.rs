@@ -48,6 +48,10 @@ impl GroupCoordinator {
             _ => {}
         }
         let has_place = group.members.contains_key(member_id) || owner.is_some();
+        if !is_newcomer && !has_place && !said.owned.is_empty() {
+            // It was put out and has not heard of it; what it works on is others' by now.
+            return refuse(GroupError::UnknownMemberId, asked_with);
+        }
         if !has_place && group.members.len() >= self.config.consumer_group_size_max {
             return refuse(GroupError::GroupMaxSizeReached, asked_with);
         }

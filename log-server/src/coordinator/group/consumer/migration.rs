@@ -23,18 +23,27 @@ pub(super) fn upgraded(classic: &Membership, topics: &TopicImage, now: Now) -> O
         assignment_epoch: classic.generation,
         ..Default::default()
     };
-    let mut taken = Assignment::default();
+    let mut said = Vec::with_capacity(classic.members.len());
     for member in classic.members.values() {
         let chosen = classic.protocol.as_deref().map(|protocol| member.subscription(protocol));
         let first = || member.protocols.first().map(|(_, metadata)| metadata.clone());
-        let said = subscription::parse(&chosen.filter(|it| !it.is_empty()).or_else(first)?)?;
-        let assigned = subscription::assigned(&member.assignment).unwrap_or_default();
-        // Two members with one partition would be the fault of a leader; the first keeps it.
-        let assigned: Assignment = (assigned.into_iter())
-            .filter_map(|(topic, index)| Some((topics.get(&topic)?.id, index)))
-            .filter(|(topic, index)| !taken.contains(*topic, *index))
-            .collect();
-        taken.extend(assigned.iter());
+        said.push(subscription::parse(&chosen.filter(|it| !it.is_empty()).or_else(first)?)?);
+    }
+    // Two members with one partition would be the fault of a leader; the first keeps it.
+    let mut taken = Assignment::default();
+    let mut take = |partitions: Vec<(Arc<str>, i32)>| -> Assignment {
+        let known = partitions.into_iter().filter_map(|(topic, index)| Some((topics.get(&topic)?.id, index)));
+        let free: Assignment = known.filter(|(topic, index)| !taken.contains(*topic, *index)).collect();
+        taken.extend(free.iter());
+        free
+    };
+    let assigned = classic.members.values().map(|it| subscription::assigned(&it.assignment));
+    let mut held: Vec<Assignment> = assigned.map(|it| take(it.unwrap_or_default())).collect();
+    // While a generation is made nobody has been assigned anything in it, and who joined with what it had works on.
+    for (held, said) in held.iter_mut().zip(&mut said) {
+        held.extend(take(std::mem::take(&mut said.owned)).iter());
+    }
+    for ((member, said), assigned) in classic.members.values().zip(said).zip(held) {
         let metadata = MemberMetadata {
             instance_id: member.instance_id.clone(),
             rack_id: said.rack_id,
@@ -81,7 +90,7 @@ pub(super) fn call_off(classic: &Membership) -> Vec<(Token, Reply)> {
 }
 
 /// The decision that makes a classic group of a consumer group whose members all speak the classic protocol; they are
-/// called to join again.
+/// called to join again. Until they have nobody leads, by which a restart knows that they have yet to be called.
 pub(super) fn downgrade(
     config: &GroupConfig,
     now: Now,
@@ -98,7 +107,8 @@ pub(super) fn downgrade(
         let Some(ClassicMember { session_timeout_ms, protocols }) = member.metadata.classic.clone() else {
             continue;
         };
-        let target = group.target_of(id).map(|target| Assignment::clone(target)).unwrap_or_default();
+        // What it works on, and not what it was on its way to.
+        let held: Assignment = member.current.held().collect();
         classic.insert(Arc::new(Member {
             member_id: id.clone(),
             instance_id: member.metadata.instance_id.clone(),
@@ -106,7 +116,7 @@ pub(super) fn downgrade(
             client_host: member.metadata.client_host.clone(),
             session_timeout_ms,
             rebalance_timeout_ms: member.metadata.rebalance_timeout_ms,
-            assignment: subscription::encode_assigned(&named(&target, group, topics)),
+            assignment: subscription::encode_assigned(&named(&held, group, topics)),
             protocols,
             is_new: false,
             session_deadline_ms: after(now, session_timeout_ms),
@@ -114,7 +124,6 @@ pub(super) fn downgrade(
             awaiting_sync: None,
         }));
     }
-    classic.leader = classic.members.keys().next().cloned();
     classic.protocol = classic.elect_protocol();
     let mut draft = Draft::new(config, now, classic);
     draft.store();

@@ -7,20 +7,6 @@ use crate::coordinator::group::{
     Command, CommitOffsets, GroupConfig, GroupError, GroupState, JoinGroup, Joined, MigrationPolicy, Reply,
     SyncGroup, subscription,
 };
-use bytes::Bytes;
-
-/// What a classic member that reads `t1` says, holding `owned`.
-fn said(owned: &[i32]) -> Bytes {
-    let mut bytes = subscription::encode(&["t1"]).to_vec();
-    bytes[1] = 1;
-    if owned.is_empty() {
-        bytes.extend([0; 4]);
-    } else {
-        let assigned = subscription::encode_assigned(&[("t1".into(), owned.to_vec())]);
-        bytes.extend(&assigned[2..assigned.len() - 4]);
-    }
-    bytes.into()
-}
 
 fn joining(member_id: &str, new_id: &str, owned: &[i32]) -> Command {
     Command::Join(JoinGroup {
@@ -107,6 +93,44 @@ fn a_group_goes_over_to_the_newer_protocol_and_back() {
     let tokens = [driver.send(joining("c", "-", &keeps)), driver.send(joining("d", "-", &[]))];
     let generations = tokens.map(|token| driver.joined(token).generation);
     assert_eq!(generations, [4, 4], "the epoch was theirs already");
+}
+
+#[test]
+fn what_a_member_joins_with_is_its_own_before_it_is_assigned_anything() {
+    let mut driver = classic(GroupConfig::default());
+    assert_eq!(joined(&mut driver, joining("c", "-", &[0, 1, 2, 3])).generation, 2);
+    assert_eq!(told(&mut driver, entering("n", &["t1"])), (3, Some(of(&[]))));
+}
+
+#[test]
+fn what_a_member_works_on_is_its_own_when_the_group_goes_back_and_comes_again() {
+    let mut driver = classic(GroupConfig::default());
+    told(&mut driver, entering("n", &["t1"]));
+    told(&mut driver, alive("n", LEAVE_EPOCH));
+    assert_eq!(driver.state(), GroupState::PreparingRebalance);
+    assert_eq!(told(&mut driver, entering("n", &["t1"])), (3, Some(of(&[]))), "c was asked for nothing yet");
+}
+
+#[test]
+fn members_are_called_to_the_classic_group_after_a_restart_too() {
+    let mut driver = classic(GroupConfig::default());
+    told(&mut driver, entering("n", &["t1"]));
+    joined(&mut driver, joining("c", "-", &[0, 1, 2, 3]));
+    let keeps = synced(&mut driver, "c", 1);
+    joined(&mut driver, joining("c", "-", &keeps));
+    told(&mut driver, alive("n", LEAVE_EPOCH));
+    driver.restart();
+    assert_eq!(beat(&mut driver, "c", 2), Err(GroupError::RebalanceInProgress), "what n had is nobody's");
+    assert_eq!(joined(&mut driver, joining("c", "-", &keeps)).generation, 3);
+}
+
+#[test]
+fn who_was_put_out_gives_up_what_it_has_before_it_joins_again() {
+    let mut driver = classic(GroupConfig::default());
+    told(&mut driver, entering("n", &["t1"]));
+    driver.advance(11_000);
+    assert_eq!(driver.join_error(joining("c", "-", &[0, 1, 2, 3])), GroupError::UnknownMemberId);
+    assert_eq!(joined(&mut driver, joining("", "c2", &[])).generation, 4);
 }
 
 #[test]

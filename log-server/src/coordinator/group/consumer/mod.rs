@@ -31,6 +31,8 @@ mod assignor_tests;
 #[cfg(test)]
 mod heartbeat_tests;
 #[cfg(test)]
+mod migration_property_tests;
+#[cfg(test)]
 mod migration_tests;
 #[cfg(test)]
 mod property_tests;

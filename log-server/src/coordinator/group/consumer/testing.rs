@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::coordinator::group::testing::{Driver, GROUP};
-use crate::coordinator::group::{Command, GroupConfig, GroupError, Reply};
+use crate::coordinator::group::{Command, GroupConfig, GroupError, Reply, subscription};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -118,6 +119,19 @@ pub(super) fn told(driver: &mut Driver, heartbeat: ConsumerHeartbeat) -> (i32, O
 /// Partitions of `t1`.
 pub(super) fn of(partitions: &[i32]) -> Assignment {
     partitions.iter().map(|index| (id(1), *index)).collect()
+}
+
+/// What a classic member that reads `t1` says, holding `owned`.
+pub(super) fn said(owned: &[i32]) -> Bytes {
+    let mut bytes = subscription::encode(&["t1"]).to_vec();
+    bytes[1] = 1;
+    if owned.is_empty() {
+        bytes.extend([0; 4]);
+    } else {
+        let assigned = subscription::encode_assigned(&[("t1".into(), owned.to_vec())]);
+        bytes.extend(&assigned[2..assigned.len() - 4]);
+    }
+    bytes.into()
 }
 
 pub(super) fn group(driver: &Driver) -> &ConsumerGroup {

@@ -1,0 +1,1 @@
+"""Commands of the documentation, run as they are written in a network of their own."""
