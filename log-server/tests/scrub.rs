@@ -125,8 +125,9 @@ async fn a_deleted_topic_is_forgotten() {
     flip(&rig, "topics/orders-0/00000000000000000000.log", 100);
     wait_for(&rig, |status| status["holes"].get(0).cloned()).await;
     rig.broker.context().topics.delete("orders").await.unwrap();
-    wait_for(&rig, |status| status["holes"].as_array().unwrap().is_empty().then_some(())).await;
-    assert!(!rig.broker.context().metrics.encode().contains("highwater_scrub_holes{"));
+    // The scrub may be in the middle of its segment.
+    let is_shown = || rig.broker.context().metrics.encode().contains("highwater_scrub_holes{");
+    wait_for(&rig, |status| (status["holes"] == serde_json::json!([]) && !is_shown()).then_some(())).await;
     rig.broker.shutdown().await;
 }
 

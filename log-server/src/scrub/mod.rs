@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log_core::log::DirHealth;
+use log_core::log::{DirHealth, SealedSegment};
 use log_core::storage::Storage;
 use parking_lot::{Condvar, Mutex};
 
@@ -35,6 +35,9 @@ pub use status::ScrubStatus;
 
 /// The lowest priority there is: every thread that serves somebody goes first.
 const NICE: i32 = 19;
+
+/// How often findings in what has been deleted are forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How much a scrub may take.
 #[derive(Clone, Copy, Debug)]
@@ -135,10 +138,35 @@ impl Scrubber {
         pass::revisit(self)?;
         loop {
             let rest = self.state.lock().progress.rest(now_ms(), period);
-            self.pause(rest)?;
+            self.rest(rest)?;
             let since_begin = self.state.lock().progress.begin_or_resume(now_ms());
             Pass::new(self, Pace::new(period, since_begin, self.limits.bytes_per_second_max)).run()?;
         }
+    }
+
+    /// Waits for the next pass to be due, unless the broker stops.
+    fn rest(&self, rest: Duration) -> ControlFlow<()> {
+        let until = Instant::now() + rest;
+        loop {
+            self.forget_what_is_gone();
+            let left = until.saturating_duration_since(Instant::now());
+            self.pause(left.min(FORGET_INTERVAL))?;
+            if left <= FORGET_INTERVAL {
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// Forgets the findings in topics and segments that have been deleted.
+    fn forget_what_is_gone(&self) {
+        self.with_findings(|findings| {
+            findings.retain(|key| {
+                let partition = self.partitions.get(&key.topic, key.partition);
+                let partition = partition.filter(|partition| partition.topic_id() == key.topic_id);
+                let sealed = partition.map(|partition| partition.reader().sealed_segments());
+                sealed.iter().flatten().map(SealedSegment::base_offset).collect()
+            });
+        });
     }
 
     /// Waits, unless the broker stops.
@@ -160,7 +188,9 @@ impl Scrubber {
     /// Changes what is known to be damaged, and shows it.
     fn with_findings(&self, change: impl FnOnce(&mut Findings)) {
         let mut state = self.state.lock();
+        let before: Vec<_> =
+            state.findings.counts().map(|(topic, index, _)| (topic.clone(), index)).collect();
         change(&mut state.findings);
-        self.metrics.show_holes(&state.findings);
+        self.metrics.show_holes(before, &state.findings);
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use log_core::log::{Hole, ScrubEnd, ScrubEvent, SealedSegment};
 
+use super::findings::Key;
 use super::pace::{self, Pace};
 use super::progress::Place;
 use super::{Scrubber, status};
@@ -38,9 +39,6 @@ impl<'a> Pass<'a> {
 
     /// Goes on to the end of the pass.
     pub(super) fn run(mut self) -> ControlFlow<()> {
-        let partitions = &self.scrubber.partitions;
-        let is_there = |topic: &str, index| partitions.get(topic, index).is_some();
-        self.scrubber.with_findings(|findings| findings.retain_partitions(is_there));
         for (topic, index) in self.names_left() {
             // By name: a partition that is deleted meanwhile is not held on to.
             if let Some(partition) = self.scrubber.partitions.get(&topic, index) {
@@ -87,8 +85,6 @@ impl<'a> Pass<'a> {
         let (topic, index) = (partition.topic(), partition.index());
         let from = self.place().segment_in(topic, index);
         let sealed = partition.reader().sealed_segments();
-        let is_there = |base| sealed.iter().any(|segment| segment.base_offset() == base);
-        self.scrubber.with_findings(|findings| findings.retain(topic, index, is_there));
         for segment in sealed.iter().filter(|segment| segment.base_offset() >= from) {
             self.scrub_segment(partition, segment)?;
             let topic = topic.to_string();
@@ -103,7 +99,8 @@ impl<'a> Pass<'a> {
 
     fn scrub_segment(&mut self, partition: &Partition, segment: &SealedSegment) -> ControlFlow<()> {
         let (topic, index, base) = (partition.topic(), partition.index(), segment.base_offset());
-        self.scrubber.with_findings(|findings| findings.retain(topic, index, |of| of != base));
+        let key = key_of(partition);
+        self.scrubber.with_findings(|findings| findings.begin(&key, base));
         let (mut ended, mut damaged) = (ControlFlow::Continue(()), false);
         let scrubbed = partition.reader().scrub(segment, &mut |event| {
             let bytes = match event {
@@ -117,6 +114,9 @@ impl<'a> Pass<'a> {
             ended = self.wait_after(bytes);
             ended
         });
+        if matches!(scrubbed, Ok(ScrubEnd::Whole)) {
+            self.scrubber.with_findings(|findings| findings.end(&key, base));
+        }
         match scrubbed {
             // Read to its end, and sound: a file that was restored, say.
             Ok(ScrubEnd::Whole | ScrubEnd::Gone) if !damaged => {
@@ -171,6 +171,7 @@ impl<'a> Pass<'a> {
         if self.counted.is_some_and(|counted| counted.elapsed() < COUNT_INTERVAL) {
             return;
         }
+        self.scrubber.forget_what_is_gone();
         let place = self.place();
         let mut left_bytes = 0;
         for partition in self.scrubber.partitions.all() {
@@ -210,6 +211,14 @@ pub(super) fn revisit(scrubber: &Scrubber) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+fn key_of(partition: &Partition) -> Key {
+    Key {
+        topic: partition.topic().clone(),
+        topic_id: partition.topic_id(),
+        partition: partition.index(),
+    }
+}
+
 /// Names a hole in the log and remembers it, for the next process too. Answers how many bytes it is.
 fn take_hole(scrubber: &Scrubber, partition: &Partition, segment: i64, hole: &Hole) -> u64 {
     let bytes = hole.positions.end - hole.positions.start;
@@ -224,7 +233,7 @@ fn take_hole(scrubber: &Scrubber, partition: &Partition, segment: i64, hole: &Ho
         reason = hole.reason,
         "the scrub has found damage: what lies there cannot be read, and the partition takes no more writes"
     );
-    scrubber.with_findings(|findings| findings.add(partition.topic(), partition.index(), segment, hole));
+    scrubber.with_findings(|findings| findings.see(&key_of(partition), segment, hole));
     let place = Place { topic: partition.topic().to_string(), partition: partition.index(), segment };
     let news = scrubber.state.lock().progress.add_damaged(place);
     if news {

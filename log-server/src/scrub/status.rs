@@ -1,5 +1,6 @@
 //! What the scrub shows of itself: as JSON and as metrics.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -120,12 +121,18 @@ impl ScrubMetrics {
         scrub
     }
 
-    /// Shows the holes of every partition that has any, and of no other.
-    pub(super) fn show_holes(&self, findings: &Findings) {
-        self.holes.clear();
+    /// Shows the holes of every partition that has any, and of no other; `before` says which had some.
+    pub(super) fn show_holes(&self, before: Vec<(Arc<str>, i32)>, findings: &Findings) {
+        let labels = |topic: &Arc<str>, partition| PartitionLabels { topic: topic.to_string(), partition };
+        // One by one: whoever reads the metrics in between is not to believe that all is well.
+        for (topic, partition) in before {
+            if !findings.counts().any(|(of, index, _)| (of, index) == (&topic, partition)) {
+                self.holes.remove(&labels(&topic, partition));
+            }
+        }
         for (topic, partition, holes) in findings.counts() {
-            let labels = PartitionLabels { topic: topic.to_string(), partition };
-            self.holes.get_or_create(&labels).set(i64::try_from(holes).unwrap_or(i64::MAX));
+            let gauge = self.holes.get_or_create(&labels(topic, partition));
+            gauge.set(i64::try_from(holes).unwrap_or(i64::MAX));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! OffsetCommit, OffsetDelete and what is left when topics or groups are deleted.
 
-use super::consumer::record_events;
+use super::consumer::{TopicId, record_events};
 use super::member::after;
 use super::{
     CommitOffsets, CommittedOffset, ConsumerGroup, Decision, DeleteOffsets, Event, Group, GroupCoordinator,
@@ -78,7 +78,7 @@ impl GroupCoordinator {
             return Ok(None);
         }
         if let Some(consumers) = &group.consumers {
-            return check_consumer_commit(consumers, commit).map(|()| None);
+            return self.check_consumer_commit(consumers, commit).map(|()| None);
         }
         let group = &group.membership;
         if commit.generation < 0 && commit.member.member_id.is_empty() && commit.member.instance_id.is_none()
@@ -96,6 +96,27 @@ impl GroupCoordinator {
             member_id: member.member_id.clone(),
             session_deadline_ms: after(now, member.session_timeout_ms),
         }))
+    }
+
+    /// Whether a member of a consumer group may commit: at its epoch, which older versions of the request do not know.
+    fn check_consumer_commit(
+        &self,
+        group: &ConsumerGroup,
+        commit: &CommitOffsets,
+    ) -> Result<(), GroupError> {
+        let member = group.members.get(&commit.member.member_id).ok_or(GroupError::UnknownMemberId)?;
+        let is_current = member.current.may_commit_at(commit.generation, self.partitions(&commit.offsets));
+        match &member.metadata.classic {
+            Some(_) if !is_current => Err(GroupError::IllegalGeneration),
+            None if !commit.knows_group_not_found => Err(GroupError::UnsupportedVersion),
+            None if !is_current => Err(GroupError::StaleMemberEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// The partitions of `offsets` by the ids of their topics; `None` for what does not exist.
+    pub(super) fn partitions(&self, offsets: &[OffsetToCommit]) -> impl Iterator<Item = Option<(TopicId, i32)>> {
+        offsets.iter().map(|it| Some((self.topics.get(&it.topic)?.id, it.partition)))
     }
 
     pub(super) fn delete_offsets(&self, token: Token, delete: DeleteOffsets) -> Decision {
@@ -176,18 +197,6 @@ impl GroupCoordinator {
             .collect();
         let replies = vec![(token, Reply::ForgetTopics(events.len()))];
         Decision { events, replies }
-    }
-}
-
-/// Whether a member of a consumer group may commit: at its own epoch, which older versions of the request do not know.
-fn check_consumer_commit(group: &ConsumerGroup, commit: &CommitOffsets) -> Result<(), GroupError> {
-    let member = group.members.get(&commit.member.member_id).ok_or(GroupError::UnknownMemberId)?;
-    let is_current = member.current.epoch == commit.generation;
-    match &member.metadata.classic {
-        Some(_) if !is_current => Err(GroupError::IllegalGeneration),
-        None if !commit.knows_group_not_found => Err(GroupError::UnsupportedVersion),
-        None if !is_current => Err(GroupError::StaleMemberEpoch),
-        _ => Ok(()),
     }
 }
 

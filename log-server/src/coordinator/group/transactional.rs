@@ -79,9 +79,20 @@ impl GroupCoordinator {
             return Ok(());
         }
         match &group.consumers {
-            Some(consumers) => check_consumer_member(consumers, commit),
+            Some(consumers) => self.check_consumer_member(consumers, commit),
             None => check_member(&group.membership, commit),
         }
+    }
+
+    /// Whether a member of a consumer group may commit. The error is that of classic groups, which every version knows.
+    fn check_consumer_member(
+        &self,
+        group: &ConsumerGroup,
+        commit: &CommitPendingOffsets,
+    ) -> Result<(), GroupError> {
+        let member = group.members.get(&commit.member.member_id).ok_or(GroupError::UnknownMemberId)?;
+        let is_current = member.current.may_commit_at(commit.generation, self.partitions(&commit.offsets));
+        if is_current { Ok(()) } else { Err(GroupError::IllegalGeneration) }
     }
 
     fn check_epoch(&self, producer_id: i64, producer_epoch: i16) -> Result<(), GroupError> {
@@ -131,10 +142,4 @@ impl GroupCoordinator {
 /// assigns: a producer that sends what it has consumed has to be able to finish.
 fn check_member(group: &Membership, commit: &CommitPendingOffsets) -> Result<(), GroupError> {
     group.member_of_generation(&commit.member, commit.generation).map(drop)
-}
-
-/// Whether a member of a consumer group may commit. The error is that of classic groups, which every version knows.
-fn check_consumer_member(group: &ConsumerGroup, commit: &CommitPendingOffsets) -> Result<(), GroupError> {
-    let member = group.members.get(&commit.member.member_id).ok_or(GroupError::UnknownMemberId)?;
-    if member.current.epoch == commit.generation { Ok(()) } else { Err(GroupError::IllegalGeneration) }
 }

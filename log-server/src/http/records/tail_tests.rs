@@ -19,7 +19,9 @@ struct Rig {
 impl Rig {
     async fn start(partitions: i32) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let broker = Broker::start(BrokerConfig::for_test(dir.path())).await.unwrap();
+        // The records are of 1970.
+        let config = BrokerConfig { retention_ms: -1, ..BrokerConfig::for_test(dir.path()) };
+        let broker = Broker::start(config).await.unwrap();
         let topic = NewTopic { partitions: Some(partitions), ..NewTopic::named("t") };
         broker.context().topics.create(vec![topic]).await.remove(0).unwrap();
         Rig { broker, _dir: dir }

@@ -79,6 +79,7 @@ impl<'a> ConsumerDraft<'a> {
         member.member_id = new_id.clone();
         member.current.epoch = 0;
         member.current.previous_epoch = 0;
+        member.current.assignment_epochs.clear();
         if let Some(target) = self.group.target.remove(old_id) {
             self.group.target.insert(new_id.clone(), target);
         }

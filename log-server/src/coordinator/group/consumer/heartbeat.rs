@@ -7,7 +7,7 @@ use crate::coordinator::group::member::after;
 use crate::coordinator::group::{Decision, Event, GroupCoordinator, GroupError, Reply};
 use crate::coordinator::machine::{Now, Token};
 use crate::coordinator::pattern::compile;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The epoch of a member that leaves.
@@ -246,6 +246,7 @@ impl GroupCoordinator {
                 epoch: LEAVE_STATIC_EPOCH,
                 state: MemberState::Stable,
                 pending_revocation: Assignment::default(),
+                assignment_epochs: BTreeMap::new(),
                 ..away.current
             };
             away.rebalance_deadline_ms = None;

@@ -237,6 +237,41 @@ fn commits_and_fetches_show_the_epoch() {
 }
 
 #[test]
+fn a_commit_may_cross_the_answer_that_moves_the_epoch() {
+    let mut driver = driver(&[2]);
+    told(&mut driver, entering("a", &["t1"]));
+    driver.call(Command::SetTopics(image(&[3])));
+    assert_eq!(told(&mut driver, holding("a", 1, &of(&[0, 1]))), (2, Some(of(&[0, 1, 2]))));
+    let commit = |epoch, partitions: &[i32]| {
+        Command::CommitOffsets(commit_in("a", epoch, &of(partitions)))
+    };
+    let stale = Reply::CommitOffsets(Err(GroupError::StaleMemberEpoch));
+    let taken = |count| Reply::CommitOffsets(Ok(vec![Ok(()); count]));
+    for restarts in 0..2 {
+        assert_eq!(driver.call(commit(1, &[0, 1])), taken(2), "what it has held all along");
+        assert_eq!(driver.call(commit(1, &[0, 2])), stale, "what it has since the newer epoch");
+        assert_eq!(driver.call(commit(0, &[0])), stale);
+        assert_eq!(driver.call(commit(3, &[0])), stale);
+        assert_eq!(driver.call(commit(2, &[0, 2, 9])), taken(3));
+        if restarts == 0 {
+            driver.restart();
+        }
+    }
+    // It gives up 1 and 2, another one has them, and it gets them back: what it sent before is too old.
+    told(&mut driver, entering("b", &["t1"]));
+    let (_, Some(kept)) = told(&mut driver, alive("a", 2)) else { panic!("it is to give up") };
+    let given_up = of(&[0, 1, 2]).difference(&kept).iter().next().expect("one of them").1;
+    assert_eq!(driver.call(commit(2, &[given_up])), taken(1), "it still holds it");
+    told(&mut driver, holding("a", 2, &kept));
+    assert_eq!(driver.call(commit(2, &[given_up])), stale);
+    told(&mut driver, alive("b", 3));
+    told(&mut driver, alive("b", LEAVE_EPOCH));
+    assert_eq!(told(&mut driver, holding("a", 3, &kept)), (4, Some(of(&[0, 1, 2]))));
+    assert_eq!(driver.call(commit(2, &[given_up])), stale);
+    assert_eq!(driver.call(commit(2, &[0])), taken(1));
+}
+
+#[test]
 fn offsets_outlive_the_kind_of_an_empty_group() {
     let mut driver = driver(&[2]);
     driver.send(newcomer("m1"));

@@ -1,10 +1,10 @@
 //! One member of a consumer group.
 
-use super::Assignment;
+use super::{Assignment, TopicId};
 use crate::coordinator::group::member::after;
 use crate::coordinator::machine::Now;
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A member: what it said of itself, how far it has come, and when it has to be heard of.
@@ -110,6 +110,9 @@ pub struct Current {
     pub assigned: Assignment,
     /// What it has to give up, and counts as its own until it has.
     pub pending_revocation: Assignment,
+    /// The epoch at which it got each partition that it holds. One that is not in here is taken for got at the current
+    /// epoch: so after a static member has been away, and in what older versions wrote.
+    pub assignment_epochs: BTreeMap<(TopicId, i32), i32>,
 }
 
 impl Default for Current {
@@ -120,6 +123,7 @@ impl Default for Current {
             state: MemberState::Stable,
             assigned: Assignment::default(),
             pending_revocation: Assignment::default(),
+            assignment_epochs: BTreeMap::new(),
         }
     }
 }
@@ -131,8 +135,21 @@ impl Current {
     }
 
     /// All that counts as its own, what it has to give up included.
-    pub(super) fn held(&self) -> impl Iterator<Item = (super::TopicId, i32)> {
+    pub(super) fn held(&self) -> impl Iterator<Item = (TopicId, i32)> {
         self.assigned.iter().chain(self.pending_revocation.iter())
+    }
+
+    /// Whether the member may commit at `epoch` in these partitions. Its epoch moves as soon as an answer is decided,
+    /// and a commit may have been sent before that answer arrived: an older epoch will do for what the member has held
+    /// without a break since then (KIP-1251).
+    pub(in crate::coordinator::group) fn may_commit_at(
+        &self,
+        epoch: i32,
+        mut partitions: impl Iterator<Item = Option<(TopicId, i32)>>,
+    ) -> bool {
+        let held_since = |partition| self.assignment_epochs.get(&partition).is_some_and(|since| *since <= epoch);
+        epoch == self.epoch
+            || (epoch < self.epoch && partitions.all(|partition| partition.is_some_and(held_since)))
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) fn upgraded(classic: &Membership, topics: &TopicImage, now: Now) -> O
         let current = Current {
             epoch: classic.generation,
             previous_epoch: classic.generation,
+            assignment_epochs: assigned.iter().map(|partition| (partition, classic.generation)).collect(),
             assigned,
             ..Current::default()
         };

@@ -1,14 +1,15 @@
 //! Random histories of members that behave as clients do, and of some that do not, with topics, time, restarts and full
 //! disks. After every step the driver checks that replay equals the live state, and `testing::check` that nothing has
 //! two owners. Here it is checked with the clients' own eyes: what two of them believe to hold at epochs that the group
-//! acknowledges never overlaps. Left alone, every history comes to rest at the target.
+//! acknowledges never overlaps. Commits that arrive late are taken while the member has held its partitions all along,
+//! and never once another one has had them. Left alone, every history comes to rest at the target.
 
 use super::testing::*;
 use super::*;
 use crate::coordinator::group::testing::{Driver, GROUP};
-use crate::coordinator::group::{Command, GroupConfig, GroupError, GroupState};
+use crate::coordinator::group::{Command, GroupConfig, GroupError, GroupState, Reply};
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 const SLOTS: usize = 5;
@@ -41,6 +42,12 @@ enum Step {
         slot: usize,
         epoch: i32,
     },
+    /// Sends a commit of all that it works on, which is under way for a while.
+    Commit {
+        slot: usize,
+    },
+    /// The oldest commit that is under way arrives.
+    Arrive,
     Topics {
         partitions: Vec<i32>,
     },
@@ -71,6 +78,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (slot.clone(), any::<bool>()).prop_map(|(slot, for_good)| Step::Leave { slot, for_good }),
         1 => slot.clone().prop_map(|slot| Step::Crash { slot }),
         1 => (slot.clone(), 0..9i32).prop_map(|(slot, epoch)| Step::Lie { slot, epoch }),
+        4 => slot.clone().prop_map(|slot| Step::Commit { slot }),
+        3 => Just(Step::Arrive),
         1 => proptest::collection::vec(0..6i32, 3).prop_map(|partitions| Step::Topics { partitions }),
         2 => prop_oneof![0u64..5_000, 0u64..100_000].prop_map(|ms| Step::Advance { ms }),
         1 => slot.prop_map(|slot| Step::FullDisk { slot }),
@@ -91,18 +100,35 @@ struct Client {
     subscription: Option<Subscription>,
 }
 
+/// A commit that has not arrived.
+#[derive(Debug)]
+struct UnderWay {
+    member_id: Arc<str>,
+    epoch: i32,
+    partitions: Assignment,
+    /// Whether the member has held all of them ever since.
+    held: bool,
+    /// Whether another one has had one of them since.
+    overtaken: bool,
+}
+
 #[derive(Debug)]
 struct World {
     driver: Driver,
     clients: [Client; SLOTS],
+    under_way: VecDeque<UnderWay>,
     ids: usize,
 }
 
 impl World {
     fn new() -> Self {
         let config = GroupConfig { consumer_group_size_max: 4, ..GroupConfig::default() };
-        let mut world =
-            World { driver: driver_with(&[3, 2, 4], config), clients: Default::default(), ids: 0 };
+        let mut world = World {
+            driver: driver_with(&[3, 2, 4], config),
+            clients: Default::default(),
+            under_way: VecDeque::new(),
+            ids: 0,
+        };
         for slot in 0..SLOTS {
             world.crash(slot);
             world.clients[slot].subscription = Some(Subscription::Names([1, 2].into()));
@@ -186,6 +212,19 @@ impl World {
                     drop(send(&mut self.driver, heartbeat));
                 }
             }
+            Step::Commit { slot } => {
+                let Client { member_id, epoch, owned, .. } = self.clients[slot].clone();
+                if epoch > 0 && !owned.is_empty() {
+                    self.under_way.push_back(UnderWay {
+                        member_id,
+                        epoch,
+                        partitions: owned,
+                        held: true,
+                        overtaken: false,
+                    });
+                }
+            }
+            Step::Arrive => self.arrive(),
             Step::Topics { partitions } => {
                 self.driver.call(Command::SetTopics(image(&partitions)));
             }
@@ -199,6 +238,34 @@ impl World {
             Step::Restart => self.driver.restart(),
         }
         self.check();
+        self.watch();
+    }
+
+    fn arrive(&mut self) {
+        let Some(commit) = self.under_way.pop_front() else { return };
+        let request = commit_in(&commit.member_id, commit.epoch, &commit.partitions);
+        let Reply::CommitOffsets(outcome) = self.driver.call(Command::CommitOffsets(request)) else { panic!() };
+        if commit.held {
+            assert!(outcome.is_ok(), "{outcome:?} for {commit:?}: {self:?}");
+        }
+        assert!(!commit.overtaken || outcome.is_err(), "{commit:?} was taken: {self:?}");
+    }
+
+    /// Sees what becomes of the partitions of commits that are under way.
+    fn watch(&mut self) {
+        let group = self.driver.machine.groups.get(GROUP).and_then(|it| it.consumers.as_deref());
+        let nobody = ConsumerGroup::default();
+        let group = group.unwrap_or(&nobody);
+        for commit in &mut self.under_way {
+            for (id, member) in &group.members {
+                let held: Assignment = member.current.held().collect();
+                commit.overtaken |= *id != commit.member_id && held.intersects(&commit.partitions);
+            }
+            commit.held &= group.members.get(&commit.member_id).is_some_and(|member| {
+                let held: Assignment = member.current.held().collect();
+                member.current.epoch >= commit.epoch && commit.partitions.is_subset_of(&held)
+            });
+        }
     }
 
     /// What clients hold at the epoch that the group knows them by does not overlap.

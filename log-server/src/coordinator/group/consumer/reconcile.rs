@@ -44,13 +44,15 @@ fn advance(
     let mut assigned = current.assigned.intersection(target.partitions);
     let pending_revocation = current.assigned.difference(&assigned);
     if !pending_revocation.is_empty() && still_holds(owned, &pending_revocation) {
-        return Current {
+        let next = Current {
             epoch,
             previous_epoch: current.epoch,
             state: MemberState::UnrevokedPartitions,
             assigned,
             pending_revocation,
+            ..Current::default()
         };
+        return with_epochs(next, current);
     }
     let wanted = target.partitions.difference(&assigned);
     let free: Vec<_> = wanted.iter().filter(|(topic, index)| !is_held(*topic, *index)).collect();
@@ -62,12 +64,19 @@ fn advance(
         previous_epoch: current.epoch,
         state,
         assigned,
-        pending_revocation: Assignment::default(),
+        ..Current::default()
     };
     // A member that waits and got nothing stands where it stood: the log need not hear of it.
     let waits =
         next.epoch == current.epoch && next.state == current.state && next.assigned == current.assigned;
-    if waits { current.clone() } else { next }
+    if waits { current.clone() } else { with_epochs(next, current) }
+}
+
+/// `next` with the epochs at which the member got what it holds: earlier where it held it before.
+fn with_epochs(next: Current, before: &Current) -> Current {
+    let since = |partition| before.assignment_epochs.get(&partition).copied().unwrap_or(next.epoch);
+    let assignment_epochs = next.held().map(|partition| (partition, since(partition))).collect();
+    Current { assignment_epochs, ..next }
 }
 
 /// Whether a member may still work on any of `partitions`. One that does not say what it has, does.
@@ -78,6 +87,7 @@ fn still_holds(owned: Option<&Assignment>, partitions: &Assignment) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     const TOPIC: TopicId = TopicId([7; 16]);
 
@@ -86,14 +96,27 @@ mod tests {
     }
 
     fn at(epoch: i32, assigned: &[i32]) -> Current {
-        Current { epoch, previous_epoch: epoch, assigned: of(assigned), ..Current::default() }
+        let assignment_epochs = epochs(&[(epoch, assigned)]);
+        Current {
+            epoch,
+            previous_epoch: epoch,
+            assigned: of(assigned),
+            assignment_epochs,
+            ..Current::default()
+        }
+    }
+
+    fn epochs(since: &[(i32, &[i32])]) -> BTreeMap<(TopicId, i32), i32> {
+        let each = since.iter().flat_map(|(epoch, held)| held.iter().map(|index| ((TOPIC, *index), *epoch)));
+        each.collect()
     }
 
     #[test]
     fn what_is_free_is_given_at_once() {
         let target = of(&[1, 2]);
         let next = reconcile(&at(1, &[1]), Target { epoch: 2, partitions: &target }, None, |_, _| false);
-        assert_eq!(next, Current { epoch: 2, previous_epoch: 1, ..at(2, &[1, 2]) });
+        let assignment_epochs = epochs(&[(1, &[1]), (2, &[2])]);
+        assert_eq!(next, Current { previous_epoch: 1, assignment_epochs, ..at(2, &[1, 2]) });
     }
 
     #[test]
@@ -108,6 +131,8 @@ mod tests {
         let done = reconcile(&asked, target, Some(&of(&[2])), |_, _| false);
         assert_eq!((done.epoch, done.state, done.assigned), (3, MemberState::Stable, of(&[2, 3])));
         assert!(done.pending_revocation.is_empty());
+        assert_eq!(asked.assignment_epochs, epochs(&[(1, &[1, 2])]));
+        assert_eq!(done.assignment_epochs, epochs(&[(1, &[2]), (3, &[3])]));
     }
 
     #[test]
@@ -129,5 +154,6 @@ mod tests {
         assert_eq!(reconcile(&waiting, target, None, |_, index| index == 2), waiting, "nothing new");
         let served = reconcile(&waiting, target, None, |_, _| false);
         assert_eq!((served.epoch, served.state, served.assigned), (2, MemberState::Stable, of(&[1, 2])));
+        assert_eq!(served.assignment_epochs, epochs(&[(1, &[1]), (2, &[2])]));
     }
 }

@@ -12,7 +12,8 @@
 //!                                     │ protocols: array of { name: compact string │ metadata: compact bytes }
 //! key 6   group                     assignment epoch: i32
 //! key 7   group │ member            topics: array of { id: uuid │ partitions: array of i32 }
-//! key 8   group │ member            epoch: i32 │ previous epoch: i32 │ state: i8 │ assigned: array as in key 7
+//! key 8   group │ member            epoch: i32 │ previous epoch: i32 │ state: i8
+//!                                   │ assigned: array as in key 7, with tag 0: assignment epochs: array of i32
 //!                                   │ pending revocation: same
 //! key 16  group │ pattern           topic names: array of compact string │ version: i64 │ resolved at: i64
 //! ```
@@ -34,6 +35,7 @@ use std::sync::Arc;
 const VALUE: i16 = 0;
 const NO_TAGS: u8 = 0;
 const CLASSIC_TAG: u32 = 0;
+const ASSIGNMENT_EPOCHS_TAG: u32 = 0;
 
 /// The entry of a record of `group_id`.
 pub(in crate::coordinator::group) fn encode(group_id: &str, record: &ConsumerRecord) -> LogEntry {
@@ -96,24 +98,29 @@ fn member_value(member: &MemberMetadata) -> Bytes {
     put_compact_nullable_string(&mut out, member.topic_regex.as_deref());
     put_i32(&mut out, member.rebalance_timeout_ms);
     put_compact_nullable_string(&mut out, member.assignor.as_deref());
-    let Some(classic) = &member.classic else {
-        out.push(NO_TAGS);
-        return out.into();
-    };
-    let mut tagged = vec![1];
-    put_i32(&mut tagged, classic.session_timeout_ms);
-    put_compact_count(&mut tagged, classic.protocols.len());
-    for (name, metadata) in &classic.protocols {
-        put_compact_string(&mut tagged, name);
-        put_compact_bytes(&mut tagged, metadata);
+    put_optional_tag(&mut out, CLASSIC_TAG, member.classic.as_ref(), |tagged, classic| {
+        tagged.push(1);
+        put_i32(tagged, classic.session_timeout_ms);
+        put_compact_count(tagged, classic.protocols.len());
+        for (name, metadata) in &classic.protocols {
+            put_compact_string(tagged, name);
+            put_compact_bytes(tagged, metadata);
+            tagged.push(NO_TAGS);
+        }
         tagged.push(NO_TAGS);
-    }
-    tagged.push(NO_TAGS);
-    put_varint(&mut out, 1);
-    put_varint(&mut out, CLASSIC_TAG);
-    put_varint(&mut out, u32::try_from(tagged.len()).expect("a request is far below 4 GiB"));
-    out.extend(tagged);
+    });
     out.into()
+}
+
+/// Ends a structure with one tagged field, or with none where there is no `value`.
+fn put_optional_tag<T>(out: &mut Vec<u8>, tag: u32, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
+    let Some(value) = value else { return out.push(NO_TAGS) };
+    let mut tagged = Vec::new();
+    put(&mut tagged, value);
+    put_varint(out, 1);
+    put_varint(out, tag);
+    put_varint(out, u32::try_from(tagged.len()).expect("a request is far below 4 GiB"));
+    out.extend(tagged);
 }
 
 fn put_assignment(out: &mut Vec<u8>, assignment: &Assignment) {
@@ -132,8 +139,29 @@ fn put_current(out: &mut Vec<u8>, current: &Current) {
     put_i32(out, current.epoch);
     put_i32(out, current.previous_epoch);
     out.push(current.state as u8);
-    put_assignment(out, &current.assigned);
-    put_assignment(out, &current.pending_revocation);
+    put_held(out, current, &current.assigned);
+    put_held(out, current, &current.pending_revocation);
+}
+
+/// As [`put_assignment`], with the epochs at which the member got the partitions of each topic, in their order. They are
+/// left out for a topic where one of them is not known.
+fn put_held(out: &mut Vec<u8>, current: &Current, held: &Assignment) {
+    put_compact_count(out, held.topics().len());
+    for (topic, partitions) in held.topics() {
+        out.extend(topic.0);
+        put_compact_count(out, partitions.len());
+        for index in partitions {
+            put_i32(out, *index);
+        }
+        let epoch = |index: &i32| current.assignment_epochs.get(&(topic, *index));
+        let epochs: Option<Vec<&i32>> = partitions.iter().map(epoch).collect();
+        put_optional_tag(out, ASSIGNMENT_EPOCHS_TAG, epochs, |tagged, epochs| {
+            put_compact_count(tagged, epochs.len());
+            for epoch in epochs {
+                put_i32(tagged, *epoch);
+            }
+        });
+    }
 }
 
 fn put_found(out: &mut Vec<u8>, found: &ResolvedRegex) {
@@ -265,7 +293,31 @@ fn assignment(value: &mut Reader) -> Result<Assignment, EntryError> {
     Ok(assignment)
 }
 
+/// Reads what a member holds, and puts the epochs at which it got it into `epochs`.
+fn held(value: &mut Reader, epochs: &mut BTreeMap<(TopicId, i32), i32>) -> Result<Assignment, EntryError> {
+    let mut held = Assignment::default();
+    for _ in 0..value.compact_count()? {
+        let topic = TopicId(value.uuid()?);
+        let mut partitions = Vec::new();
+        for _ in 0..value.compact_count()? {
+            partitions.push(value.i32()?);
+        }
+        held.extend(partitions.iter().map(|index| (topic, *index)));
+        let Some(tagged) = value.tagged(Some(ASSIGNMENT_EPOCHS_TAG))? else { continue };
+        let mut tagged = Reader::new(WHAT, &tagged);
+        let Some(count) = tagged.compact_nullable_count()? else { continue };
+        if count as usize != partitions.len() {
+            return Err(value.malformed("there are not as many assignment epochs as partitions"));
+        }
+        for index in partitions {
+            epochs.insert((topic, index), tagged.i32()?);
+        }
+    }
+    Ok(held)
+}
+
 fn current(value: &mut Reader) -> Result<Current, EntryError> {
+    let mut assignment_epochs = BTreeMap::new();
     Ok(Current {
         epoch: value.i32()?,
         previous_epoch: value.i32()?,
@@ -275,8 +327,9 @@ fn current(value: &mut Reader) -> Result<Current, EntryError> {
             2 => MemberState::UnreleasedPartitions,
             _ => return Err(value.malformed("a member's state is none that is known")),
         },
-        assigned: assignment(value)?,
-        pending_revocation: assignment(value)?,
+        assigned: held(value, &mut assignment_epochs)?,
+        pending_revocation: held(value, &mut assignment_epochs)?,
+        assignment_epochs,
     })
 }
 

@@ -18,6 +18,7 @@ fn assignment() -> Assignment {
 }
 
 const AA: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const BB: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
 fn member() -> MemberMetadata {
     MemberMetadata {
@@ -41,7 +42,8 @@ fn records() -> Vec<(ConsumerRecord, &'static str, String)> {
         previous_epoch: 4,
         state: MemberState::UnrevokedPartitions,
         assigned: assignment(),
-        pending_revocation: Assignment::default(),
+        pending_revocation: [(id(0xbb), 7)].into_iter().collect(),
+        assignment_epochs: [((id(0xaa), 1), 3), ((id(0xaa), 2), 5)].into(),
     };
     let found = ResolvedRegex { topics: ["t".into()].into(), version: 9, resolved_at_ms: 10 };
     let partitions = format!("02{AA}03000000010000000200");
@@ -66,7 +68,11 @@ fn records() -> Vec<(ConsumerRecord, &'static str, String)> {
         (
             ConsumerRecord::Current("m".into(), Some(current)),
             "000800016700016d",
-            format!("00000000000500000004 01{partitions}0100").replace(' ', ""),
+            // The epoch of what it has to give up is not known.
+            format!("00000000000500000004 01 02{AA}030000000100000002 01 00 09 03 00000003 00000005")
+                .replace(' ', "")
+                + &format!("02{BB}020000000700" )
+                + "00",
         ),
         (
             ConsumerRecord::Regex("x.*".into(), Some(found)),

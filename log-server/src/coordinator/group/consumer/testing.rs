@@ -1,8 +1,10 @@
 //! What must hold of a consumer group at every moment, and requests to make one with.
 
 use super::*;
-use crate::coordinator::group::testing::{Driver, GROUP};
-use crate::coordinator::group::{Command, GroupConfig, GroupError, Reply, subscription};
+use crate::coordinator::group::testing::{Driver, GROUP, commit_offsets};
+use crate::coordinator::group::{
+    Command, CommitOffsets, GroupConfig, GroupError, OffsetToCommit, Reply, subscription,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -114,6 +116,22 @@ pub(super) fn send(driver: &mut Driver, heartbeat: ConsumerHeartbeat) -> Result<
 pub(super) fn told(driver: &mut Driver, heartbeat: ConsumerHeartbeat) -> (i32, Option<Assignment>) {
     let answer = send(driver, heartbeat).expect("to be accepted");
     (answer.epoch, answer.assignment)
+}
+
+/// A commit in partitions of `t1`, `t2`, ….
+pub(super) fn commit_in(member_id: &str, epoch: i32, partitions: &Assignment) -> CommitOffsets {
+    let offset = |(topic, partition): (TopicId, i32)| OffsetToCommit {
+        topic: format!("t{}", topic.0[0]).into(),
+        partition,
+        offset: 5,
+        leader_epoch: -1,
+        metadata: "".into(),
+    };
+    CommitOffsets {
+        knows_group_not_found: true,
+        offsets: partitions.iter().map(offset).collect(),
+        ..commit_offsets(member_id, epoch, 5)
+    }
 }
 
 /// Partitions of `t1`.
