@@ -77,7 +77,8 @@ async fn segments_that_nobody_reads_are_closed_above_the_limit() {
     // All 50 segments were open when they were written. Flushed and indexed, they are closed one after the other.
     let closed = async {
         // They are counted when all of them are closed.
-        while log_core::storage::maps() > SEGMENTS_MAX || broker.context().metrics.segments_closed.get() < 42 {
+        while log_core::storage::maps() > SEGMENTS_MAX || broker.context().metrics.segments_closed.get() < 42
+        {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -5,7 +5,8 @@
 //! - v6: leader epochs. v7: static members. v9: GROUP_ID_NOT_FOUND instead of ILLEGAL_GENERATION where there is no such
 //!   group (KIP-848). v10: topics by id, UNKNOWN_TOPIC_ID where there is none.
 //! - Members of a consumer group have to use v9 or later (UNSUPPORTED_VERSION) and show their epoch
-//!   (STALE_MEMBER_EPOCH), where others show their generation.
+//!   (STALE_MEMBER_EPOCH), where others show their generation. An older epoch will do for partitions that the member
+//!   has held since then (KIP-1251).
 //! - UNKNOWN_TOPIC_OR_PARTITION for partitions that are not there, OFFSET_METADATA_TOO_LARGE for too long a text: both
 //!   refuse one partition. Errors of the group are told for each partition, as the answer has no place of its own.
 

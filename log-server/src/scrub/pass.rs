@@ -212,11 +212,7 @@ pub(super) fn revisit(scrubber: &Scrubber) -> ControlFlow<()> {
 }
 
 fn key_of(partition: &Partition) -> Key {
-    Key {
-        topic: partition.topic().clone(),
-        topic_id: partition.topic_id(),
-        partition: partition.index(),
-    }
+    Key { topic: partition.topic().clone(), topic_id: partition.topic_id(), partition: partition.index() }
 }
 
 /// Names a hole in the log and remembers it, for the next process too. Answers how many bytes it is.

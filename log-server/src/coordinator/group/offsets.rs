@@ -99,11 +99,7 @@ impl GroupCoordinator {
     }
 
     /// Whether a member of a consumer group may commit: at its epoch, which older versions of the request do not know.
-    fn check_consumer_commit(
-        &self,
-        group: &ConsumerGroup,
-        commit: &CommitOffsets,
-    ) -> Result<(), GroupError> {
+    fn check_consumer_commit(&self, group: &ConsumerGroup, commit: &CommitOffsets) -> Result<(), GroupError> {
         let member = group.members.get(&commit.member.member_id).ok_or(GroupError::UnknownMemberId)?;
         let is_current = member.current.may_commit_at(commit.generation, self.partitions(&commit.offsets));
         match &member.metadata.classic {
@@ -115,7 +111,10 @@ impl GroupCoordinator {
     }
 
     /// The partitions of `offsets` by the ids of their topics; `None` for what does not exist.
-    pub(super) fn partitions(&self, offsets: &[OffsetToCommit]) -> impl Iterator<Item = Option<(TopicId, i32)>> {
+    pub(super) fn partitions(
+        &self,
+        offsets: &[OffsetToCommit],
+    ) -> impl Iterator<Item = Option<(TopicId, i32)>> {
         offsets.iter().map(|it| Some((self.topics.get(&it.topic)?.id, it.partition)))
     }
 

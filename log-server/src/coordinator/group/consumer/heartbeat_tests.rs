@@ -242,9 +242,7 @@ fn a_commit_may_cross_the_answer_that_moves_the_epoch() {
     told(&mut driver, entering("a", &["t1"]));
     driver.call(Command::SetTopics(image(&[3])));
     assert_eq!(told(&mut driver, holding("a", 1, &of(&[0, 1]))), (2, Some(of(&[0, 1, 2]))));
-    let commit = |epoch, partitions: &[i32]| {
-        Command::CommitOffsets(commit_in("a", epoch, &of(partitions)))
-    };
+    let commit = |epoch, partitions: &[i32]| Command::CommitOffsets(commit_in("a", epoch, &of(partitions)));
     let stale = Reply::CommitOffsets(Err(GroupError::StaleMemberEpoch));
     let taken = |count| Reply::CommitOffsets(Ok(vec![Ok(()); count]));
     for restarts in 0..2 {

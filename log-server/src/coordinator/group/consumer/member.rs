@@ -147,7 +147,8 @@ impl Current {
         epoch: i32,
         mut partitions: impl Iterator<Item = Option<(TopicId, i32)>>,
     ) -> bool {
-        let held_since = |partition| self.assignment_epochs.get(&partition).is_some_and(|since| *since <= epoch);
+        let held_since =
+            |partition| self.assignment_epochs.get(&partition).is_some_and(|since| *since <= epoch);
         epoch == self.epoch
             || (epoch < self.epoch && partitions.all(|partition| partition.is_some_and(held_since)))
     }

@@ -244,7 +244,9 @@ impl World {
     fn arrive(&mut self) {
         let Some(commit) = self.under_way.pop_front() else { return };
         let request = commit_in(&commit.member_id, commit.epoch, &commit.partitions);
-        let Reply::CommitOffsets(outcome) = self.driver.call(Command::CommitOffsets(request)) else { panic!() };
+        let Reply::CommitOffsets(outcome) = self.driver.call(Command::CommitOffsets(request)) else {
+            panic!()
+        };
         if commit.held {
             assert!(outcome.is_ok(), "{outcome:?} for {commit:?}: {self:?}");
         }

@@ -59,13 +59,8 @@ fn advance(
     let all = free.len() == wanted.len();
     assigned.extend(free);
     let state = if all { MemberState::Stable } else { MemberState::UnreleasedPartitions };
-    let next = Current {
-        epoch: target.epoch,
-        previous_epoch: current.epoch,
-        state,
-        assigned,
-        ..Current::default()
-    };
+    let next =
+        Current { epoch: target.epoch, previous_epoch: current.epoch, state, assigned, ..Current::default() };
     // A member that waits and got nothing stands where it stood: the log need not hear of it.
     let waits =
         next.epoch == current.epoch && next.state == current.state && next.assigned == current.assigned;

@@ -71,7 +71,7 @@ fn records() -> Vec<(ConsumerRecord, &'static str, String)> {
             // The epoch of what it has to give up is not known.
             format!("00000000000500000004 01 02{AA}030000000100000002 01 00 09 03 00000003 00000005")
                 .replace(' ', "")
-                + &format!("02{BB}020000000700" )
+                + &format!("02{BB}020000000700")
                 + "00",
         ),
         (
