@@ -31,7 +31,7 @@ pub enum Compression {
 /// How hard a codec tries. Snappy has one way, and so has lz4 as it is written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressionLevels {
-    /// 1 is fast, 9 small, 0 only frames the bytes; -1 is the codec's usual one, 6.
+    /// 1 is fast, 9 small; -1 is the codec's usual one, 6.
     pub gzip: i32,
     /// -131,072 is fast, 22 small. Levels above 19 take hundreds of times as long as the usual one, 3.
     pub zstd: i32,

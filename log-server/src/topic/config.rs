@@ -50,6 +50,8 @@ pub enum Effect {
 pub(super) enum Rule {
     Boolean,
     Int(i32, i32),
+    /// -1, which stands for the usual one, or from so many to so many.
+    UsualOr(i32, i32),
     Long(i64),
     Fraction,
     OneOf(&'static [&'static str]),
@@ -178,7 +180,7 @@ impl Definition {
     pub fn config_type(&self) -> ConfigType {
         match self.rule {
             Rule::Boolean | Rule::OnlyFalse(_) => ConfigType::Boolean,
-            Rule::Int(..) => ConfigType::Int,
+            Rule::Int(..) | Rule::UsualOr(..) => ConfigType::Int,
             Rule::Long(_) => ConfigType::Long,
             Rule::Fraction => ConfigType::Double,
             Rule::OneOf(_) => ConfigType::String,
@@ -207,6 +209,7 @@ impl Definition {
         match self.rule {
             Rule::Boolean => "true, false".to_owned(),
             Rule::Int(min, max) => format!("{min} to {max}"),
+            Rule::UsualOr(min, max) => format!("-1, {min} to {max}"),
             Rule::Long(min) => format!("{min} and above"),
             Rule::Fraction => "0 to 1".to_owned(),
             Rule::OneOf(words) => words.join(", "),
@@ -259,7 +262,10 @@ impl Definition {
             Rule::Boolean => bool_reason(value),
             Rule::OnlyFalse(why) if value.eq_ignore_ascii_case("true") => Some(why.to_owned()),
             Rule::OnlyFalse(_) => bool_reason(value),
-            Rule::Int(min, max) => range_reason(value.parse::<i32>().ok(), min, max),
+            Rule::UsualOr(..) if value == "-1" => None,
+            Rule::Int(min, max) | Rule::UsualOr(min, max) => {
+                range_reason(value.parse::<i32>().ok(), min, max)
+            }
             Rule::Long(min) => range_reason(value.parse::<i64>().ok(), min, i64::MAX),
             Rule::Fraction => {
                 let fits = value.parse::<f64>().is_ok_and(|value| (0.0..=1.0).contains(&value));
@@ -468,6 +474,8 @@ mod tests {
             ("message.timestamp.type", "create"),
             ("compression.type", "lzma"),
             ("compression.gzip.level", "10"),
+            ("compression.gzip.level", "0"),
+            ("compression.gzip.level", "-2"),
             ("compression.zstd.level", "23"),
             ("min.insync.replicas", "0"),
             ("min.cleanable.dirty.ratio", "1.5"),

@@ -42,11 +42,11 @@ pub(super) const DEFINITIONS: &[Definition] = &[
     ),
     acts(
         "compression.gzip.level",
-        Rule::Int(-1, 9),
+        Rule::UsualOr(1, 9),
         Default::Fixed("-1"),
         Some("compression.gzip.level"),
-        "How hard gzip tries where compression.type has batches recompressed with it: 1 is fast, 9 small, 0 does not \
-         compress, -1 is the usual 6. Batches that came as gzip stay as they are.",
+        "How hard gzip tries where compression.type has batches recompressed with it: 1 is fast, 9 small, -1 is the \
+         usual 6. Batches that came as gzip stay as they are.",
     ),
     ignored(
         "compression.lz4.level",
