@@ -75,12 +75,12 @@ def test_a_rate_is_kept(broker):
 
 
 def test_a_stall_is_charged_to_all_that_had_to_wait(start_broker):
-    """The broker stands still for three seconds of a steady load: a third of the records was late, not a few of them.
+    """The broker stands still for three of twenty seconds of steady load: a seventh of the records was late, not a few.
 
     A bench that waits for answers before it sends again would have sent nothing meanwhile, and seen one slow record.
     """
     broker = start_broker()
-    process = start(broker, "--rate", 200, "--seconds", 8)
+    process = start(broker, "--rate", 200, "--seconds", 20)
     topic = wait_until(lambda: names(broker), "the topic").pop()
     wait_until(lambda: records_in(broker, topic) > 50, "records")
     broker.process.send_signal(signal.SIGSTOP)
@@ -91,7 +91,7 @@ def test_a_stall_is_charged_to_all_that_had_to_wait(start_broker):
         broker.process.send_signal(signal.SIGCONT)
     output, errors = process.communicate(timeout=60)
     found = json.loads(output)
-    assert found["produced"]["records"] + found["unsent"] == 1600, errors
+    assert found["produced"]["records"] + found["unsent"] == 4000, errors
     latencies = found["produced"]["latency_ms"]
     assert latencies["max"] > 2900
     assert latencies["p90"] > 100, "a tenth and more of the records was due while the broker stood still"

@@ -191,11 +191,11 @@ def test_it_goes_no_faster_than_it_may(either, topic, rate):
     assert told["seconds"] >= 1.3
 
 
-def under_way(broker, topic: str, copy: str, *arguments) -> subprocess.Popen:
+def under_way(broker, topic: str, copy: str, *arguments, per_second: int = 100) -> subprocess.Popen:
     """Starts a slow replay, and returns when records of it have arrived."""
     before = count(broker, copy)
     command = [str(Highwater.binary()), "replay", "--bootstrap", broker.bootstrap, topic, "--into", copy,
-               "--records-per-second", "100", *map(str, arguments)]  # fmt: skip
+               "--records-per-second", str(per_second), *map(str, arguments)]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=end_with_parent)
     wait_until(lambda: count(broker, copy) > before + 5 or process.poll() is not None, "records of the copy")
     return process
@@ -211,7 +211,8 @@ def count(broker, topic: str) -> int:
 
 def interrupted(broker, topic: str, copy: str, *arguments) -> str:
     """Sends SIGINT to a replay that is under way, and returns what it said."""
-    process = under_way(broker, topic, copy, *arguments)
+    # All of the copy takes twelve seconds, so that it is not over before the signal comes.
+    process = under_way(broker, topic, copy, *arguments, per_second=25)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said.decode()

@@ -194,7 +194,9 @@ def test_a_file_that_is_cut_under_the_writer_is_named_before_the_process_dies(st
     assert produce(broker, topic, range(3, 4)) == []
     (segment,) = (broker.data_dir / "topics" / f"{topic}-0").glob("*.log")
     os.truncate(segment, 0)
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 1000, "log_level": 0})
+    producer = Producer(
+        {"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 20_000, "retries": 0, "log_level": 0}
+    )
     acknowledged = []
     producer.produce(topic, value(4), on_delivery=lambda error, _: acknowledged.append(error is None))
     assert broker.wait_stopped() == -signal.SIGBUS

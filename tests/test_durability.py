@@ -151,7 +151,8 @@ def test_seen_is_kept(start_broker, topic, acks):
     reader.read_to([len(seen)])
     records = reader.records[0]
     assert records[: len(seen)] == seen
-    assert [record.number for record in records] == list(range(len(records)))
+    # Behind that, what was not acknowledged when the broker died may come twice: the producer is not idempotent.
+    assert [record.number for record in seen] == list(range(len(seen)))
     reader.close()
     producer.purge()
 

@@ -14,6 +14,7 @@ import pytest
 
 from harness.broker import REPOSITORY, Highwater, end_with_parent
 from quick_start.private_network import NOT_PERMITTED
+from quick_start.wait_ready import WAIT_READY
 
 GUIDES = REPOSITORY / "docs" / "guides"
 PRIVATE_NETWORK = REPOSITORY / "tests" / "quick_start" / "private_network.py"
@@ -114,7 +115,7 @@ def test_a_guide_s_commands_work_as_they_are_written(guide, tmp_path):
         [
             "set -e -o pipefail",
             "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
-            "highwater serve & sleep 1",
+            f"highwater serve & {WAIT_READY}",
             "set -x",
             *commands,
             "kill $!; wait $!",

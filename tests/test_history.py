@@ -8,7 +8,7 @@ from history.rig import run
 SECONDS = 25
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_short_history(start_broker, request):
     """Nothing is lost, doubled, reordered, torn, or visible though aborted. `tests/history/run` makes long ones."""
     broker = start_broker({"group.min.session.timeout.ms": 1000})

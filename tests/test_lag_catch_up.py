@@ -241,21 +241,42 @@ class Case:
         self.member.check()
         return getattr(self.member, moment) is not None
 
+    def waits_since(self) -> float:
+        """When the record was written that the group has to read next."""
+        reader = Consumer(
+            {
+                "bootstrap.servers": self.broker.bootstrap,
+                "group.id": new_group(),
+                "isolation.level": self.isolation,
+                "enable.auto.commit": False,
+            }
+        )
+        reader.assign([TopicPartition(self.topic, 0, self.member.next_offset)])
+        message = reader.poll(TIMEOUT_S)
+        reader.close()
+        assert message is not None and not message.error(), message and message.error()
+        return message.timestamp()[1] / 1000
+
     def check_pause(self) -> None:
-        """From everywhere comes how long ago the member was stopped."""
+        """From everywhere comes how old the first record is that the member has not got: about as old as the pause."""
+        since = self.waits_since()
         for source in SOURCES:
-            before = time.time() - self.member.stopped_at
+            before = time.time() - since
             ((_, seconds),) = source(self.broker, self.group).values()
-            after = time.time() - self.member.stopped_at
+            after = time.time() - since
             assert before - TOLERANCE_S <= seconds <= after + TOLERANCE_S, (self.topic, source.__name__)
+            assert seconds >= 0.9 * PAUSE_S, (self.topic, source.__name__)
 
     def estimates(self) -> list[tuple[float, float]]:
         """When it was asked, and the seconds that it was said to take then."""
         told = []
         for ask in (self.row, self.cli_row):
-            at = time.time()
-            seconds = wait_until(lambda: ask()["catch_up_seconds"], "rates are known")
-            told.append((at, seconds))
+
+            def asked() -> tuple[float, float] | None:
+                at, seconds = time.time(), ask()["catch_up_seconds"]
+                return (at, seconds) if seconds else None
+
+            told.append(wait_until(asked, "rates are known"))
         return told
 
     def stop(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from harness.broker import REPOSITORY, Highwater, end_with_parent
 from quick_start.private_network import NOT_PERMITTED
+from quick_start.wait_ready import WAIT_READY
 
 pytestmark = pytest.mark.highwater_only("the quick start is Highwater's")
 
@@ -78,13 +79,15 @@ def test_five_commands_lead_to_the_lag_of_one_s_own_consumer_on_the_console(tmp_
     commands, url = quick_start()
     assert len(commands) <= 5, commands
     assert commands[0].startswith("git clone URL ")
+    assert commands[2] == "highwater serve & sleep 1"
     private = f"{sys.executable} {HERE / 'private_network.py'}"
     # What comes by the network runs outside, the broker and whoever talks to it inside of the namespace.
     inside = "\n".join(
         [
             "set -e",
             END_WITH_SHELL,
-            *commands[2:],
+            f"highwater serve & {WAIT_READY}",
+            *commands[3:],
             "date +%s.%N >commands-done",
             f"{sys.executable} {HERE / 'look.py'} '{url}' >shown || status=$?",
             "kill $!; wait $! || status=${status:-$?}",
@@ -132,7 +135,7 @@ def test_what_the_readme_says_to_kcat_and_python_works(tmp_path, kcat):
         [
             "set -e",
             END_WITH_SHELL,
-            "highwater serve & sleep 1",
+            f"highwater serve & {WAIT_READY}",
             first,
             f"{sys.executable} - <<'END'\n{python}END",
             second,

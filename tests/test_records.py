@@ -245,10 +245,10 @@ def test_unknown_partition_is_refused(broker, topic):
     """Producing to a partition that does not exist fails, and the topic stays as it is."""
     create_topic(broker.bootstrap, topic, 1)
     errors = []
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 5000})
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 30_000})
     try:
         producer.produce(topic, b"v", partition=7, on_delivery=lambda error, _: errors.append(error.code()))
-        producer.flush(30)
+        producer.flush(60)
     except KafkaException as error:
         errors.append(error.args[0].code())
     assert errors == [KafkaError._UNKNOWN_PARTITION]

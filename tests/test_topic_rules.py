@@ -26,8 +26,9 @@ def now_ms() -> int:
 def produce_batch(broker, topic, messages: list[Message], codec: str = "none") -> list:
     """Produces in one batch and returns for each message its error's code, 0 for none, and the timestamp it got."""
     delivered = {}
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 200, "compression.type": codec,
-                         "message.max.bytes": 4_000_000})  # fmt: skip
+    # A batch goes when it has them all.
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 10_000, "batch.num.messages": len(messages),
+                         "compression.type": codec, "message.max.bytes": 4_000_000})  # fmt: skip
     for number, message in enumerate(messages):
         def note(error, answer, number=number):
             delivered[number] = (error.code() if error else 0, answer.timestamp())

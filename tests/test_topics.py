@@ -107,10 +107,10 @@ def test_auto_creation_off(start_broker, topic):
     broker = start_broker({"auto.create.topics.enable": False})
     errors = []
     producer = Producer(
-        {"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 3000, "topic.metadata.propagation.max.ms": 1000}
+        {"bootstrap.servers": broker.bootstrap, "message.timeout.ms": 30_000, "topic.metadata.propagation.max.ms": 1000}
     )
     producer.produce(topic, b"v", on_delivery=lambda error, _: errors.append(error.code()))
-    producer.flush(30)
+    producer.flush(60)
     assert errors and errors[0] in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
     assert topic not in admin(broker.bootstrap).list_topics(timeout=TIMEOUT_S).topics
 

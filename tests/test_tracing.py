@@ -34,7 +34,7 @@ def collector():
 def produce(broker, topic: str, headers: list, **settings) -> None:
     """One batch, with a record for each list of headers, acknowledged when it is durable."""
     producer = Producer({
-        "bootstrap.servers": broker.bootstrap, "client.id": "shop", "linger.ms": 500,
+        "bootstrap.servers": broker.bootstrap, "client.id": "shop", "linger.ms": 10_000,
         "batch.num.messages": len(headers), "enable.metrics.push": False, **settings,
     })  # fmt: skip
     failures = []

@@ -138,7 +138,7 @@ def test_timeout_aborts(start_broker, topic):
     """A transaction whose producer is silent for too long holds nobody back any longer, and cannot be committed."""
     broker = start_broker({"transaction.abort.timed.out.transaction.cleanup.interval.ms": 100})
     create_topic(broker.bootstrap, topic)
-    slow = transactional(broker, topic, transaction_timeout_ms=1000)
+    slow = transactional(broker, topic, transaction_timeout_ms=5000)
     slow.begin_transaction()
     write(slow, topic, [b"slow"])
     plain = Producer({"bootstrap.servers": broker.bootstrap})
@@ -310,7 +310,8 @@ def test_aborted_transactions_and_retention(start_broker, topic):
     broker = start_broker({"log.retention.check.interval.ms": 200})
     segment = 1 << 20
     create_topic(broker.bootstrap, topic, config={"segment.bytes": segment, "retention.bytes": 3 * segment})
-    long, short = (transactional(broker, f"{topic}-{which}") for which in ("long", "short"))
+    long = transactional(broker, f"{topic}-long", transaction_timeout_ms=600_000)
+    short = transactional(broker, f"{topic}-short")
     long.begin_transaction()
     write(long, topic, [b"begin"])
     transactions = 200
@@ -370,10 +371,12 @@ def test_java_client_counts_while_the_broker_is_killed(start_broker, topic, vers
     wait_read(broker, topic, [numbers(0, count)] * 2)
 
 
+@pytest.mark.timeout(600)
 def test_transactions_tool(broker, topic):
     """kafka-transactions: list, describe, the producers of a partition, and what hangs."""
     create_topic(broker.bootstrap, topic)
-    producer = transactional(broker, topic)
+    # Each call of the tool starts a JVM, and the transaction has to outlive them all.
+    producer = transactional(broker, topic, transaction_timeout_ms=600_000)
     producer.begin_transaction()
     write(producer, topic, numbers(0, 3))
 

@@ -65,7 +65,7 @@ class Aiokafka(Client):
         async def start():
             self.members[member] = AIOKafkaConsumer(
                 topic, bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False,
-                auto_offset_reset="earliest", heartbeat_interval_ms=300, session_timeout_ms=6000,
+                auto_offset_reset="earliest", heartbeat_interval_ms=300, session_timeout_ms=30_000,
             )  # fmt: skip
             await self.members[member].start()
 

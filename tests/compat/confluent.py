@@ -49,7 +49,7 @@ class Confluent(Client):
         settings = {"bootstrap.servers": self.bootstrap, "log_level": 0, "group.id": group, "enable.auto.commit": False,
                     "auto.offset.reset": "earliest", "group.protocol": protocol}  # fmt: skip
         if protocol == "classic":
-            settings |= {"session.timeout.ms": 6000, "heartbeat.interval.ms": 300}
+            settings |= {"session.timeout.ms": 30_000, "heartbeat.interval.ms": 300}
         self.members[member] = Consumer(settings)
         self.members[member].subscribe([topic])
 

@@ -51,7 +51,7 @@ class KafkaPython(Client):
     def join(self, member, group, topic, protocol="classic"):
         self.members[member] = KafkaConsumer(
             topic, bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False,
-            auto_offset_reset="earliest", heartbeat_interval_ms=300, session_timeout_ms=6000, metadata_max_age_ms=1000,
+            auto_offset_reset="earliest", heartbeat_interval_ms=300, session_timeout_ms=30_000, metadata_max_age_ms=1000,
         )  # fmt: skip
 
     def poll(self, member):

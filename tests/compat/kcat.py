@@ -81,7 +81,7 @@ class Kcat(Client):
         return read
 
     def join(self, member, group, topic, protocol="classic"):
-        settings = ["auto.offset.reset=earliest", "session.timeout.ms=6000", "heartbeat.interval.ms=300"]
+        settings = ["auto.offset.reset=earliest", "session.timeout.ms=30000", "heartbeat.interval.ms=300"]
         options = [word for setting in settings for word in ("-X", setting)]
         command = ["kcat", "-b", self.bootstrap, *options, "-G", group, "-u", "-f", "%s\n", topic]
         self.members[member] = _Member(command)

@@ -53,10 +53,11 @@ class Stream:
     def send(self, partition: int = 0, padding: int = 0) -> None:
         """Sends the partition's next number, with so many bytes behind it."""
         number = self.sent[partition]
+        # First, since another thread that reads the book never finds more in the log than was sent.
+        self.sent[partition] += 1
         self.producer.produce(
             self.topic, b"%d:%s" % (number, b"x" * padding), partition=partition, on_delivery=self._delivered
         )
-        self.sent[partition] += 1
         self.producer.poll(0)
 
     def send_some(self, rng, count: int) -> None:
@@ -82,7 +83,8 @@ class Stream:
 
     def end(self, partition: int = 0) -> int:
         """The offset behind everything that is acknowledged."""
-        return max((offset + 1 for offset, _ in self.acknowledged[partition].values()), default=0)
+        # A copy: the thread that sends goes on meanwhile.
+        return max((offset + 1 for offset, _ in list(self.acknowledged[partition].values())), default=0)
 
     def _delivered(self, error, message: Message) -> None:
         if error:

@@ -182,7 +182,7 @@ func join(r request) error {
 		}
 	}
 	// The callbacks run while a poll is waited for and at no other time, since rebalances are blocked meanwhile.
-	options := []kgo.Opt{kgo.HeartbeatInterval(300 * time.Millisecond), kgo.SessionTimeout(6 * time.Second)}
+	options := []kgo.Opt{kgo.HeartbeatInterval(300 * time.Millisecond), kgo.SessionTimeout(30 * time.Second)}
 	if r.Protocol == "consumer" {
 		options = []kgo.Opt{kgo.ServerSideBalancer()}
 	}

@@ -124,7 +124,7 @@ public class Compat {
             "bootstrap.servers", bootstrap, "group.id", request.get("group").asText(), "group.protocol", protocol,
             "auto.offset.reset", "earliest", "enable.auto.commit", false));
         if (protocol.equals("classic")) {
-            settings.putAll(Map.of("session.timeout.ms", 6000, "heartbeat.interval.ms", 300));
+            settings.putAll(Map.of("session.timeout.ms", 30_000, "heartbeat.interval.ms", 300));
         }
         var consumer = consumer(settings);
         consumer.subscribe(List.of(request.get("topic").asText()));

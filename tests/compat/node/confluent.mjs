@@ -25,7 +25,7 @@ export async function confluent() {
       'group.protocol': protocol,
       'auto.offset.reset': 'earliest',
       'enable.auto.commit': false,
-      ...(protocol === 'classic' ? { 'session.timeout.ms': 6000, 'heartbeat.interval.ms': 300 } : {}),
+      ...(protocol === 'classic' ? { 'session.timeout.ms': 30_000, 'heartbeat.interval.ms': 300 } : {}),
     }),
     runOptions: {},
     follow() {},

@@ -66,7 +66,7 @@ const calls = {
       },
     });
     consumer.seek({ topic, partition: 0, offset: start });
-    for (let left = 200; read.length < count && left > 0; left -= 1) await sleep(50);
+    for (let left = 1000; read.length < count && left > 0; left -= 1) await sleep(50);
     await consumer.disconnect();
     return read;
   },

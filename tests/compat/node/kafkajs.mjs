@@ -22,7 +22,7 @@ export async function kafkajs() {
       readUncommitted: !committed,
       maxWaitTimeInMs: 100,
     }),
-    memberOptions: (groupId) => ({ groupId, heartbeatInterval: 200, sessionTimeout: 6000, maxWaitTimeInMs: 100 }),
+    memberOptions: (groupId) => ({ groupId, heartbeatInterval: 200, sessionTimeout: 30_000, maxWaitTimeInMs: 100 }),
     runOptions: { autoCommit: false },
     // An event tells of each assignment; subscribing from the beginning is its auto.offset.reset.
     follow(consumer, state) {
