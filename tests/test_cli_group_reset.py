@@ -132,7 +132,7 @@ def test_refused_while_members_are_active(either, filled, protocol):
         "enable.auto.commit": False, "auto.offset.reset": "earliest", "group.protocol": protocol,
     }  # fmt: skip
     if protocol == "classic":
-        settings |= {"session.timeout.ms": 6000}
+        settings |= {"session.timeout.ms": 30_000}
     consumer = Consumer(settings)
     consumer.subscribe([filled])
     record = wait_until(lambda: consumer.poll(0.2), "a record")
