@@ -383,13 +383,18 @@ async fn the_next_transaction_waits_for_the_markers_of_the_last_one() {
         producer.epoch += i16::from(version == 5);
     }
     let zombie = producer;
-    loop {
-        let added = add_as(&rig, 3, zombie, &[("orders", &[0])]).await;
-        if added == [ErrorCode::None] {
-            break;
+    let added = async {
+        loop {
+            let added = add_as(&rig, 3, zombie, &[("orders", &[0])]).await;
+            if added == [ErrorCode::None] {
+                break;
+            }
+            assert_eq!(added, [ErrorCode::ConcurrentTransactions]);
         }
-        assert_eq!(added, [ErrorCode::ConcurrentTransactions]);
-    }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), added)
+        .await
+        .expect("the last one comes to its end");
     let next = init_as(&rig, 5, None).await;
     assert!(next.error_code == 0 || next.error_code == code(ErrorCode::ConcurrentTransactions));
     let fenced = end_as(&rig, 5, zombie, true).await.error_code;

@@ -19,6 +19,10 @@ struct Bench {
 
 impl Bench {
     async fn new(partitions: i32) -> Bench {
+        Bench::with_records_of(1000, partitions).await
+    }
+
+    async fn with_records_of(bytes: usize, partitions: i32) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let mut config = BrokerConfig::for_test(dir.path());
         config.lag_sample_interval_ms = 3_600_000;
@@ -28,16 +32,16 @@ impl Bench {
         broker.context().topics.create(vec![topic]).await.remove(0).unwrap();
         let bench = Bench { broker, _dir: dir };
         for index in 0..partitions {
-            bench.fill(index).await;
+            bench.fill(index, bytes).await;
         }
         bench
     }
 
-    async fn fill(&self, index: i32) {
+    async fn fill(&self, index: i32, bytes: usize) {
         let partition = self.broker.context().partitions.get("flights", index).unwrap();
         let append = |builder: BatchBuilder, transactional: bool| {
             let mut builder = builder;
-            builder.append(now_ms() - 60_000, None, Some(&[7; 1000]), &[]).unwrap();
+            builder.append(now_ms() - 60_000, None, Some(&vec![7; bytes]), &[]).unwrap();
             let batch = ProducedBatch::internal(builder.build(0).unwrap()).unwrap();
             let asked = transactional.then(|| partition.ask_about(7, 0, false));
             partition.append_asked(&batch, asked, now_ms(), true).unwrap()
@@ -62,17 +66,26 @@ impl Bench {
 
     /// One look that may go through so many bytes, at a group that stands at `offset` in each partition.
     fn look(&self, offset: i64, bytes_max: u64) -> GroupLag {
+        self.look_at(|_| offset, bytes_max)
+    }
+
+    /// The same at a group that stands at an offset of its own in each partition.
+    fn look_at(&self, offset: impl Fn(i32) -> i64, bytes_max: u64) -> GroupLag {
         let partitions = &self.broker.context().partitions;
         let measure = Measure { bytes_max, ..Measure::new(partitions, self.board()) };
-        measure.groups(vec![self.overview(offset)]).remove(0)
+        measure.groups(vec![self.overview_at(offset)]).remove(0)
     }
 
     fn overview(&self, offset: i64) -> GroupOverview {
+        self.overview_at(|_| offset)
+    }
+
+    fn overview_at(&self, offset: impl Fn(i32) -> i64) -> GroupOverview {
         let partitions = self.broker.context().partitions.topic("flights").unwrap();
         let offsets = partitions.iter().map(|partition| OffsetOverview {
             topic: partition.topic().clone(),
             partition: partition.index(),
-            offset,
+            offset: offset(partition.index()),
             committed_at_ms: 0,
         });
         GroupOverview {
@@ -154,6 +167,16 @@ async fn looks_take_turns_until_everything_is_known() {
     }
     let whole = bench.look(0, LOOK_BYTES_MAX);
     assert_eq!((whole.lag_records(), whole.is_exact()), (10, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_others_have_not_needed_is_there_in_the_same_look() {
+    let bench = Bench::with_records_of(10_000, 2).await;
+    // A turn is a quarter of it: 25 of the 40 aborted batches of the first place. The second stands at its end.
+    let end = i64::from(ABORTED) + 3;
+    let found = bench.look_at(|index| if index == 0 { 0 } else { end }, 1 << 20);
+    assert_eq!((found.lag_records(), found.is_exact()), (2, true));
+    assert!(found.lag_seconds().is_some_and(|seconds| seconds >= 60.0), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

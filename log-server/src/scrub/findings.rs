@@ -40,6 +40,9 @@ pub(super) struct Key {
     pub(super) partition: i32,
 }
 
+/// How many holes there are, by topic and partition.
+pub(super) type Holes = BTreeMap<(Arc<str>, i32), u64>;
+
 /// Holes by partition and segment.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
@@ -116,10 +119,21 @@ impl Findings {
         self.named = self.named().count();
     }
 
+    /// A segment is not there any more, or another one is in its place.
+    pub(super) fn forget(&mut self, key: &Key, segment: i64) {
+        self.begin(key, segment);
+        self.end(key, segment);
+    }
+
     /// How many holes each partition has that has any.
-    pub(super) fn counts(&self) -> impl Iterator<Item = (&Arc<str>, i32, u64)> {
-        let holes = |segments: &BTreeMap<i64, Damaged>| segments.values().map(|damaged| damaged.holes).sum();
-        self.segments.iter().map(move |(key, segments)| (&key.topic, key.partition, holes(segments)))
+    pub(super) fn counts(&self) -> Holes {
+        let mut counts = Holes::new();
+        for (key, segments) in &self.segments {
+            // A topic of the same name that is gone may still be known.
+            let count = counts.entry((key.topic.clone(), key.partition)).or_default();
+            *count += segments.values().map(|damaged| damaged.holes).sum::<u64>();
+        }
+        counts
     }
 
     /// Those that are named.
@@ -159,7 +173,7 @@ mod tests {
         }
         findings.end(&key, 100);
         findings.see(&key, 200, &hole(0));
-        assert_eq!(findings.counts().collect::<Vec<_>>(), [(&key.topic, 1, 3)]);
+        assert_eq!(findings.counts(), [((key.topic.clone(), 1), 3)].into());
         let named: Vec<_> = findings.named().map(|finding| (finding.position, finding.last_offset)).collect();
         assert_eq!(named, [(0, 7), (20, 7), (0, 7)]);
         // The first hole has gone, another one has come.
@@ -168,10 +182,10 @@ mod tests {
         findings.see(&key, 100, &hole(20));
         findings.see(&key, 100, &hole(30));
         assert_eq!(positions(&findings), [0, 20, 30, 0]);
-        assert_eq!(findings.counts().next().unwrap().2, 3);
+        assert_eq!(findings.counts(), [((key.topic.clone(), 1), 3)].into());
         findings.end(&key, 100);
         assert_eq!(positions(&findings), [20, 30, 0]);
-        assert_eq!(findings.counts().next().unwrap().2, 3);
+        assert_eq!(findings.counts(), [((key.topic.clone(), 1), 3)].into());
         findings.begin(&key, 100);
         findings.end(&key, 100);
         assert_eq!((positions(&findings), findings.named), (vec![0], 1));
@@ -184,11 +198,15 @@ mod tests {
         for (key, segment) in [(&old, 0), (&new, 0), (&new, 100)] {
             findings.see(key, segment, &hole(0));
         }
+        assert_eq!(findings.counts(), [((new.topic.clone(), 0), 3)].into(), "by name");
         findings.retain(|key| if *key == new { [100, 200].into() } else { BTreeSet::new() });
-        assert_eq!(findings.counts().collect::<Vec<_>>(), [(&new.topic, 0, 1)]);
+        assert_eq!(findings.counts(), [((new.topic.clone(), 0), 1)].into());
         assert_eq!(findings.named, 1);
+        findings.see(&new, 200, &hole(0));
+        findings.forget(&new, 100);
+        assert_eq!((findings.counts()[&(new.topic.clone(), 0)], findings.named), (1, 1));
         findings.retain(|_| BTreeSet::new());
-        assert_eq!((findings.counts().count(), findings.named), (0, 0));
+        assert_eq!((findings.counts().len(), findings.named), (0, 0));
     }
 
     #[test]
@@ -200,7 +218,7 @@ mod tests {
                 findings.see(&key, 0, &hole(position));
             }
             assert_eq!(findings.named().count(), NAMED_MAX);
-            assert_eq!(findings.counts().next().unwrap().2, NAMED_MAX as u64 + 5);
+            assert_eq!(findings.counts()[&(key.topic.clone(), key.partition)], NAMED_MAX as u64 + 5);
         }
     }
 }

@@ -188,9 +188,8 @@ impl Scrubber {
     /// Changes what is known to be damaged, and shows it.
     fn with_findings(&self, change: impl FnOnce(&mut Findings)) {
         let mut state = self.state.lock();
-        let before: Vec<_> =
-            state.findings.counts().map(|(topic, index, _)| (topic.clone(), index)).collect();
+        let before = state.findings.counts();
         change(&mut state.findings);
-        self.metrics.show_holes(before, &state.findings);
+        self.metrics.show_holes(&before, &state.findings.counts());
     }
 }

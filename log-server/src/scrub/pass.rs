@@ -114,8 +114,10 @@ impl<'a> Pass<'a> {
             ended = self.wait_after(bytes);
             ended
         });
-        if matches!(scrubbed, Ok(ScrubEnd::Whole)) {
-            self.scrubber.with_findings(|findings| findings.end(&key, base));
+        match scrubbed {
+            Ok(ScrubEnd::Whole) => self.scrubber.with_findings(|findings| findings.end(&key, base)),
+            Ok(ScrubEnd::Gone) => self.scrubber.with_findings(|findings| findings.forget(&key, base)),
+            Ok(ScrubEnd::Stopped) | Err(_) => {}
         }
         match scrubbed {
             // Read to its end, and sound: a file that was restored, say.

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::findings::{Finding, Findings};
+use super::findings::{Finding, Findings, Holes};
 use super::progress::Progress;
 use crate::metrics::Metrics;
 
@@ -121,18 +121,20 @@ impl ScrubMetrics {
         scrub
     }
 
-    /// Shows the holes of every partition that has any, and of no other; `before` says which had some.
-    pub(super) fn show_holes(&self, before: Vec<(Arc<str>, i32)>, findings: &Findings) {
-        let labels = |topic: &Arc<str>, partition| PartitionLabels { topic: topic.to_string(), partition };
+    /// Shows how many holes partitions have now, where they had those of `before`.
+    pub(super) fn show_holes(&self, before: &Holes, now: &Holes) {
+        let labels = |(topic, partition): &(Arc<str>, i32)| PartitionLabels {
+            topic: topic.to_string(),
+            partition: *partition,
+        };
         // One by one: whoever reads the metrics in between is not to believe that all is well.
-        for (topic, partition) in before {
-            if !findings.counts().any(|(of, index, _)| (of, index) == (&topic, partition)) {
-                self.holes.remove(&labels(&topic, partition));
-            }
+        for partition in before.keys().filter(|partition| !now.contains_key(*partition)) {
+            self.holes.remove(&labels(partition));
         }
-        for (topic, partition, holes) in findings.counts() {
-            let gauge = self.holes.get_or_create(&labels(topic, partition));
-            gauge.set(i64::try_from(holes).unwrap_or(i64::MAX));
+        for (partition, holes) in
+            now.iter().filter(|(partition, holes)| before.get(*partition) != Some(*holes))
+        {
+            self.holes.get_or_create(&labels(partition)).set(i64::try_from(*holes).unwrap_or(i64::MAX));
         }
     }
 }

@@ -321,22 +321,54 @@ pub fn log_config(
     broker: &BrokerConfig,
     entries: &BTreeMap<String, String>,
 ) -> Result<LogConfig, InvalidTopicConfig> {
+    let mut config = broker_log_config(broker)?;
+    for (name, value) in entries {
+        set_entry(&mut config, name, value)?;
+    }
+    check_lags(&config)?;
+    Ok(config)
+}
+
+/// The same of entries that were accepted once, perhaps by an earlier version: `refused` hears of those that are not
+/// accepted any more, and the others act.
+pub fn stored_log_config(
+    broker: &BrokerConfig,
+    entries: &BTreeMap<String, String>,
+    mut refused: impl FnMut(InvalidTopicConfig),
+) -> LogConfig {
+    let mut config = broker_log_config(broker).unwrap_or_default();
+    for (name, value) in entries {
+        if let Err(error) = set_entry(&mut config, name, value) {
+            refused(error);
+        }
+    }
+    if let Err(error) = check_lags(&config) {
+        refused(error);
+        config.max_compaction_lag_ms = config.min_compaction_lag_ms;
+    }
+    config
+}
+
+fn broker_log_config(broker: &BrokerConfig) -> Result<LogConfig, InvalidTopicConfig> {
     let mut config = LogConfig::default();
     for definition in definitions().iter().filter(|definition| definition.setting().is_some()) {
         definition.apply(&mut config, &definition.broker_value(broker))?;
     }
-    for (name, value) in entries {
-        let definition = definition(name)?;
-        definition.check(value)?;
-        definition.apply(&mut config, value)?;
-    }
-    if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
-        let reason =
-            format!("Value must be at most max.compaction.lag.ms ({})", config.max_compaction_lag_ms);
-        let value = config.min_compaction_lag_ms.to_string();
-        return Err(definition("min.compaction.lag.ms")?.invalid(&value, reason));
-    }
     Ok(config)
+}
+
+fn set_entry(config: &mut LogConfig, name: &str, value: &str) -> Result<(), InvalidTopicConfig> {
+    let definition = definition(name)?;
+    definition.check(value)?;
+    definition.apply(config, value)
+}
+
+fn check_lags(config: &LogConfig) -> Result<(), InvalidTopicConfig> {
+    if config.min_compaction_lag_ms <= config.max_compaction_lag_ms {
+        return Ok(());
+    }
+    let reason = format!("Value must be at most max.compaction.lag.ms ({})", config.max_compaction_lag_ms);
+    Err(definition("min.compaction.lag.ms")?.invalid(&config.min_compaction_lag_ms.to_string(), reason))
 }
 
 /// Puts a checked value where it acts. `None` would be a value that the rule lets through and the type does not hold.
@@ -400,6 +432,32 @@ mod tests {
         let all: BTreeMap<String, String> =
             definitions().iter().map(|d| (d.name.to_owned(), d.default_value())).collect();
         assert_eq!(log_config(&BrokerConfig::default(), &all), Ok(LogConfig::default()));
+    }
+
+    #[test]
+    fn an_entry_that_is_not_accepted_any_more_takes_no_other_with_it() {
+        let stored = [
+            ("compression.gzip.level", "0"),
+            ("cleanup.policy", "compact"),
+            ("gone.by.now", "1"),
+            ("min.compaction.lag.ms", "5"),
+            ("max.compaction.lag.ms", "4"),
+            ("retention.ms", "-1"),
+        ];
+        let stored = stored.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let broker = BrokerConfig::default();
+        log_config(&broker, &stored).unwrap_err();
+        let mut refused = Vec::new();
+        let config = stored_log_config(&broker, &stored, |error| refused.push(error.to_string()));
+        let left = LogConfig {
+            cleanup: CleanupPolicy { delete: false, compact: true },
+            min_compaction_lag_ms: 5,
+            max_compaction_lag_ms: 5,
+            retention_ms: -1,
+            ..LogConfig::default()
+        };
+        assert_eq!(config, left);
+        assert_eq!(refused.len(), 3, "{refused:?}");
     }
 
     #[test]

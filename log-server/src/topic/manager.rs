@@ -282,10 +282,9 @@ impl Shared {
     }
 
     fn settings(&self, topic: &Topic) -> LogConfig {
-        config::log_config(&self.config.current(), &topic.config).unwrap_or_else(|error| {
-            // It was accepted once. Better to serve the topic with the defaults than not to start.
-            tracing::error!(topic = %topic.name, %error, "ignoring the topic's configuration");
-            config::log_config(&self.config.current(), &BTreeMap::new()).unwrap_or_default()
+        config::stored_log_config(&self.config.current(), &topic.config, |error| {
+            // It was accepted once. Better to serve the topic without it than not to start.
+            tracing::error!(topic = %topic.name, %error, "ignoring a part of the topic's configuration");
         })
     }
 
@@ -404,7 +403,7 @@ impl Shared {
     }
 
     fn wanted(&self, topic: &Topic, first: i32) -> Vec<Wanted> {
-        let settings = config::log_config(&self.config.current(), &topic.config).unwrap_or_default();
+        let settings = self.settings(topic);
         let identities = (first..topic.partitions).map(|index| partition_identity(topic, index));
         identities.map(|identity| (identity, settings.clone())).collect()
     }
@@ -481,13 +480,7 @@ impl Shared {
 
     fn refresh(&self) {
         for topic in self.catalog.topics().iter() {
-            match config::log_config(&self.config.current(), &topic.config) {
-                Ok(settings) => self.set_config(&topic.name, &settings),
-                // As at the start: it was accepted once, so it is served as it is.
-                Err(error) => {
-                    tracing::error!(topic = %topic.name, %error, "the topic's configuration stays as it is")
-                }
-            }
+            self.set_config(&topic.name, &self.settings(topic));
         }
     }
 

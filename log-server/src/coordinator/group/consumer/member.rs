@@ -110,8 +110,8 @@ pub struct Current {
     pub assigned: Assignment,
     /// What it has to give up, and counts as its own until it has.
     pub pending_revocation: Assignment,
-    /// The epoch at which it got each partition that it holds. One that is not in here is taken for got at the current
-    /// epoch: so after a static member has been away, and in what older versions wrote.
+    /// The epoch at which it got each partition that it holds. Empty while a static member is away: it gets them anew
+    /// when it comes back.
     pub assignment_epochs: BTreeMap<(TopicId, i32), i32>,
 }
 
@@ -149,8 +149,8 @@ impl Current {
     ) -> bool {
         let held_since =
             |partition| self.assignment_epochs.get(&partition).is_some_and(|since| *since <= epoch);
-        epoch == self.epoch
-            || (epoch < self.epoch && partitions.all(|partition| partition.is_some_and(held_since)))
+        let is_older = (0..self.epoch).contains(&epoch);
+        epoch == self.epoch || (is_older && partitions.all(|partition| partition.is_some_and(held_since)))
     }
 }
 

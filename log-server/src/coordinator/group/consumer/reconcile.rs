@@ -67,9 +67,14 @@ fn advance(
     if waits { current.clone() } else { with_epochs(next, current) }
 }
 
-/// `next` with the epochs at which the member got what it holds: earlier where it held it before.
+/// `next` with the epochs at which the member got what it holds: earlier where it has had it all along, and not where it
+/// has just given it up.
 fn with_epochs(next: Current, before: &Current) -> Current {
-    let since = |partition| before.assignment_epochs.get(&partition).copied().unwrap_or(next.epoch);
+    let since = |(topic, index)| {
+        let kept = before.assigned.contains(topic, index);
+        let known = before.assignment_epochs.get(&(topic, index)).filter(|_| kept);
+        known.copied().unwrap_or(next.epoch)
+    };
     let assignment_epochs = next.held().map(|partition| (partition, since(partition))).collect();
     Current { assignment_epochs, ..next }
 }
@@ -139,6 +144,15 @@ mod tests {
         let more = reconcile(&asked, target, Some(&of(&[2])), |_, _| false);
         assert_eq!((more.epoch, more.state), (2, MemberState::UnrevokedPartitions));
         assert_eq!(more.pending_revocation, of(&[2]));
+    }
+
+    #[test]
+    fn what_was_given_up_and_comes_back_is_new() {
+        let asked =
+            reconcile(&at(1, &[1, 2]), Target { epoch: 2, partitions: &of(&[1]) }, None, |_, _| false);
+        let target = Target { epoch: 3, partitions: &of(&[1, 2]) };
+        let back = reconcile(&asked, target, Some(&of(&[1])), |_, _| false);
+        assert_eq!(back.assignment_epochs, epochs(&[(1, &[1]), (3, &[2])]));
     }
 
     #[test]

@@ -143,8 +143,8 @@ fn put_current(out: &mut Vec<u8>, current: &Current) {
     put_held(out, current, &current.pending_revocation);
 }
 
-/// As [`put_assignment`], with the epochs at which the member got the partitions of each topic, in their order. They are
-/// left out for a topic where one of them is not known.
+/// As [`put_assignment`], with the epochs at which the member got the partitions of each topic, in their order. A static
+/// member that is away has none.
 fn put_held(out: &mut Vec<u8>, current: &Current, held: &Assignment) {
     put_compact_count(out, held.topics().len());
     for (topic, partitions) in held.topics() {
@@ -318,7 +318,7 @@ fn held(value: &mut Reader, epochs: &mut BTreeMap<(TopicId, i32), i32>) -> Resul
 
 fn current(value: &mut Reader) -> Result<Current, EntryError> {
     let mut assignment_epochs = BTreeMap::new();
-    Ok(Current {
+    let mut current = Current {
         epoch: value.i32()?,
         previous_epoch: value.i32()?,
         state: match value.i8()? {
@@ -329,8 +329,16 @@ fn current(value: &mut Reader) -> Result<Current, EntryError> {
         },
         assigned: held(value, &mut assignment_epochs)?,
         pending_revocation: held(value, &mut assignment_epochs)?,
-        assignment_epochs,
-    })
+        assignment_epochs: BTreeMap::new(),
+    };
+    if current.epoch > 0 {
+        // Those that wrote none knew no other epoch than the one that the member had.
+        for partition in current.held() {
+            assignment_epochs.entry(partition).or_insert(current.epoch);
+        }
+        current.assignment_epochs = assignment_epochs;
+    }
+    Ok(current)
 }
 
 fn found(value: &mut Reader) -> Result<ResolvedRegex, EntryError> {

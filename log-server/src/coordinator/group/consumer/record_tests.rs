@@ -43,7 +43,7 @@ fn records() -> Vec<(ConsumerRecord, &'static str, String)> {
         state: MemberState::UnrevokedPartitions,
         assigned: assignment(),
         pending_revocation: [(id(0xbb), 7)].into_iter().collect(),
-        assignment_epochs: [((id(0xaa), 1), 3), ((id(0xaa), 2), 5)].into(),
+        assignment_epochs: [((id(0xaa), 1), 3), ((id(0xaa), 2), 5), ((id(0xbb), 7), 4)].into(),
     };
     let found = ResolvedRegex { topics: ["t".into()].into(), version: 9, resolved_at_ms: 10 };
     let partitions = format!("02{AA}03000000010000000200");
@@ -68,11 +68,9 @@ fn records() -> Vec<(ConsumerRecord, &'static str, String)> {
         (
             ConsumerRecord::Current("m".into(), Some(current)),
             "000800016700016d",
-            // The epoch of what it has to give up is not known.
             format!("00000000000500000004 01 02{AA}030000000100000002 01 00 09 03 00000003 00000005")
                 .replace(' ', "")
-                + &format!("02{BB}020000000700")
-                + "00",
+                + &format!("02{BB}0200000007 01 00 05 02 00000004 00").replace(' ', ""),
         ),
         (
             ConsumerRecord::Regex("x.*".into(), Some(found)),
@@ -116,6 +114,27 @@ fn what_is_cut_short_is_an_error() {
             assert!(GroupCoordinator::decode(&entry).is_err(), "{record:?} cut at {end}");
         }
     }
+}
+
+#[test]
+fn a_member_without_assignment_epochs_has_all_since_its_own() {
+    let of = |epoch: &str| {
+        let value = format!("0000{epoch}0000000400 02{AA}0300000001000000020001 00").replace(' ', "");
+        let value: Vec<u8> = (0..value.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&value[at..at + 2], 16).unwrap())
+            .collect();
+        let entry = LogEntry { key: Bytes::from_static(b"\0\x08\0\x01g\0\x01m"), value: Some(value.into()) };
+        let Ok(Some(Event::ConsumerStored { record: ConsumerRecord::Current(_, Some(current)), .. })) =
+            GroupCoordinator::decode(&entry)
+        else {
+            panic!()
+        };
+        assert_eq!(current.assigned, assignment());
+        current.assignment_epochs
+    };
+    assert_eq!(of("00000005"), [((id(0xaa), 1), 5), ((id(0xaa), 2), 5)].into());
+    assert_eq!(of("fffffffe"), BTreeMap::new(), "a static member that is away");
 }
 
 #[test]
