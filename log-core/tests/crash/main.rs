@@ -11,6 +11,7 @@
 mod compaction;
 mod history;
 mod model;
+mod process;
 mod syncs;
 mod transactions;
 mod two_faults;

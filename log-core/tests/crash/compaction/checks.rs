@@ -6,20 +6,21 @@ use log_core::log::{CountBudget, Isolation, LogReader};
 use log_core::record::{Compression, batches};
 
 use super::PRODUCERS;
-use super::history::{History, Stop, append_error};
+use super::history::History;
 use super::list::{Sent, Stamped, produced};
+use crate::process::{Stop, append_error};
 
 impl History {
     pub(super) fn check(&mut self) -> Result<(), Stop> {
-        let reader = self.log().reader();
-        let there = read_all(&reader, self.log_start, self.high_watermark)?;
+        let reader = self.process.log().reader();
+        let there = read_all(&reader, self.process.log_start, self.process.high_watermark)?;
         for (offset, record) in &there {
             if self.sent.get(offset) != Some(record) {
                 return Err(format!("at {offset}: {record:?}, sent was {:?}", self.sent.get(offset)).into());
             }
         }
         let (mut latest, mut latest_there) = (BTreeMap::new(), BTreeMap::new());
-        for (&offset, sent) in self.sent.range(self.log_start..self.high_watermark) {
+        for (&offset, sent) in self.sent.range(self.process.log_start..self.process.high_watermark) {
             latest.extend(sent.key.clone().map(|key| (key, offset)));
             if offset >= self.head && !there.contains_key(&offset) {
                 return Err(format!("{offset} is gone from the head, which begins at {}", self.head).into());
@@ -34,7 +35,7 @@ impl History {
                 Some(found) if *found == offset => {}
                 None if is_tombstone => {
                     let since = self.tombstones.get(&offset).copied().unwrap_or(i64::MAX);
-                    if since.saturating_add(self.config.delete_retention_ms) > self.last_pass_ms {
+                    if since.saturating_add(self.process.config.delete_retention_ms) > self.last_pass_ms {
                         return Err(format!("the tombstone at {offset} is gone too early").into());
                     }
                     self.coverage.tombstones_removed += 1;
@@ -59,7 +60,7 @@ impl History {
             {
                 return Err(format!("time {time} is at {found:?}, not {expected:?}"));
             }
-            let offset = self.random.i64(self.log_start..=self.high_watermark);
+            let offset = self.random.i64(self.process.log_start..=self.process.high_watermark);
             let found = reader
                 .first_visible(offset, isolation, &CountBudget::unlimited())
                 .map_err(|error| error.to_string())?;
@@ -84,7 +85,8 @@ impl History {
         there: &BTreeMap<i64, Sent>,
         offset: i64,
     ) -> Result<(), String> {
-        let offsets = offset..self.random.i64(self.log_start..=self.high_watermark).max(offset);
+        let offsets =
+            offset..self.random.i64(self.process.log_start..=self.process.high_watermark).max(offset);
         let expected = there.range(offsets.clone()).count() as u64;
         let budget = CountBudget::bytes(self.random.u64(0..1 << 16));
         let count = |budget: &CountBudget| {
@@ -109,14 +111,14 @@ impl History {
                 .rev()
                 .filter(|batch| batch.producer == producer)
                 .take(5)
-                .take_while(|batch| batch.base >= self.log_start)
+                .take_while(|batch| batch.base >= self.process.log_start)
                 .cloned()
                 .collect();
             for batch in known {
                 let again = produced(Compression::None, None, Some(&batch), &batch.records);
                 let now_ms = self.now_ms;
-                let appended = self.log().append(&again, 0, now_ms);
-                let appended = self.done(appended, append_error)?;
+                let appended = self.process.log().append(&again, 0, now_ms);
+                let appended = self.process.done(appended, append_error)?;
                 if !appended.is_some_and(|appended| appended.duplicate && appended.base_offset == batch.base)
                 {
                     return Err(format!("{batch:?} was stored again: {appended:?}").into());

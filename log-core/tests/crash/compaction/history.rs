@@ -1,31 +1,15 @@
 //! What is done to the log, in one process after another.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::Arc;
 
-use log_core::log::{
-    AppendError, CleanupPolicy, CompactionError, DeleteRecordsError, DirHealth, LogConfig, OpenError,
-    PartitionLog, inspect,
-};
+use log_core::log::{CleanupPolicy, CompactionError, LogConfig};
 use log_core::record::Compression;
 use log_core::storage::Storage;
 use log_core::storage::sim::SimStorage;
 
 use super::list::{Sent, Stamped, produced};
 use super::{PARTITION, PRODUCERS};
-
-/// Why a history stops short.
-pub(super) enum Stop {
-    Down,
-    Broken(String),
-}
-
-impl From<String> for Stop {
-    fn from(broken: String) -> Stop {
-        Stop::Broken(broken)
-    }
-}
+use crate::process::{KILLED, Process, Stop, append_error, compaction_error, healthy, storage_error};
 
 /// What has been tested.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,17 +22,12 @@ pub(super) struct Coverage {
 }
 
 pub(super) struct History {
-    pub(super) sim: SimStorage,
+    pub(super) process: Process,
     pub(super) random: fastrand::Rng,
-    pub(super) config: LogConfig,
-    pub(super) log: Option<PartitionLog>,
     pub(super) sent: BTreeMap<i64, Sent>,
     pub(super) stamped: Vec<Stamped>,
     /// An append that a crash may have interrupted.
     in_flight: Option<(Vec<Sent>, Option<Stamped>)>,
-    pub(super) high_watermark: i64,
-    pub(super) log_start: i64,
-    log_start_tried: i64,
     /// Nothing from here on has ever been in reach of a pass.
     pub(super) head: i64,
     /// When a pass may first have come by each tombstone, and when the last one was.
@@ -73,16 +52,11 @@ impl History {
             ..LogConfig::default()
         };
         History {
-            sim,
+            process: Process::new(sim, PARTITION, config),
             random,
-            config,
-            log: None,
             sent: BTreeMap::new(),
             stamped: Vec::new(),
             in_flight: None,
-            high_watermark: 0,
-            log_start: 0,
-            log_start_tried: 0,
             head: 0,
             tombstones: BTreeMap::new(),
             last_pass_ms: 0,
@@ -95,11 +69,11 @@ impl History {
     pub(super) fn run(&mut self) -> Result<(), String> {
         for _ in 0..self.random.usize(1..4) {
             match self.random.u8(0..10) {
-                0..6 => self.sim.cut_at(self.sim.operations() + self.random.u64(0..500)),
-                6..8 => self.sim.fail_sync(self.sim.syncs() + self.random.u64(0..100)),
+                0..6 => self.process.sim.cut_at(self.process.sim.operations() + self.random.u64(0..500)),
+                6..8 => self.process.sim.fail_sync(self.process.sim.syncs() + self.random.u64(0..100)),
                 8 => {
-                    let used = u64::MAX - self.sim.free_bytes().expect("the power is on");
-                    self.sim.set_capacity(used + self.random.u64(0..200_000));
+                    let used = u64::MAX - self.process.sim.free_bytes().expect("the power is on");
+                    self.process.sim.set_capacity(used + self.random.u64(0..200_000));
                 }
                 _ => {}
             }
@@ -115,32 +89,25 @@ impl History {
         if let Err(Stop::Broken(broken)) = lived {
             return Err(broken);
         }
-        self.coverage.crashes_in_passes += u64::from(self.in_pass && self.sim.is_cut());
+        self.coverage.crashes_in_passes += u64::from(self.in_pass && self.process.sim.is_cut());
         self.in_pass = false;
-        self.log = None;
-        let power_cut = outcome.is_multiple_of(2);
-        self.sim = if power_cut { self.sim.crash(outcome) } else { self.sim.restart() };
-        self.sim.set_capacity(u64::MAX);
+        self.process.end(outcome);
+        self.process.sim.set_capacity(u64::MAX);
         Ok(())
     }
 
     /// A start without faults, a pass over everything, and a start after that.
     pub(super) fn finish(&mut self) -> Result<(), String> {
-        let finished = (|| {
+        healthy((|| {
             self.open()?;
             for _ in 0..40 {
                 self.append()?;
             }
             self.now_ms += 10_000;
             self.compact()?;
-            self.sim = self.sim.restart();
+            self.process.end(KILLED);
             self.open()
-        })();
-        match finished {
-            Err(Stop::Broken(broken)) => Err(broken),
-            Err(Stop::Down) => Err("a healthy disk was given up".to_owned()),
-            Ok(()) => Ok(()),
-        }
+        })())
     }
 
     fn step(&mut self) -> Result<(), Stop> {
@@ -148,19 +115,19 @@ impl History {
         match self.random.u8(0..24) {
             0..15 => self.append(),
             15..17 => {
-                let flushed = self.log().flush();
-                self.done(flushed, |error| Some(error.kind()))?;
-                let written = self.log().write_checkpoint();
-                self.done(written, |error| Some(error.kind()))?;
-                self.saw();
+                let flushed = self.process.log().flush();
+                self.process.done(flushed, storage_error)?;
+                let written = self.process.log().write_checkpoint();
+                self.process.done(written, storage_error)?;
+                self.process.saw();
                 Ok(())
             }
             17..21 => self.compact(),
             21 => self.delete(),
             22 => {
-                let (now_ms, before) = (self.now_ms, self.log_start);
-                let retained = self.log().enforce_retention(now_ms);
-                match self.done(retained, append_error)? {
+                let (now_ms, before) = (self.now_ms, self.process.log_start);
+                let retained = self.process.log().enforce_retention(now_ms);
+                match self.process.done(retained, append_error)? {
                     Some(retained) if retained.log_start != before => {
                         Err(format!("retention deletes from a compacted log: {retained:?}").into())
                     }
@@ -174,7 +141,7 @@ impl History {
     pub(super) fn append(&mut self) -> Result<(), Stop> {
         let codec = Compression::ALL[self.random.usize(..Compression::ALL.len())];
         let by_broker = self.random.u8(0..8) == 0;
-        let base = self.log().watermarks().log_end();
+        let base = self.process.log().watermarks().log_end();
         let records: Vec<Sent> = (0..self.random.i64(1..7))
             .map(|index| Sent {
                 timestamp: if by_broker { self.now_ms } else { self.now_ms + self.random.i64(-500..500) },
@@ -191,8 +158,8 @@ impl History {
         let batch = produced(codec, by_broker.then_some(self.now_ms), stamped.as_ref(), &records);
         self.in_flight = Some((records, stamped));
         let now_ms = self.now_ms;
-        let appended = self.log().append(&batch, 0, now_ms);
-        let appended = self.done(appended, append_error)?;
+        let appended = self.process.log().append(&batch, 0, now_ms);
+        let appended = self.process.done(appended, append_error)?;
         let sent = self.in_flight.take().expect("set above");
         if let Some(appended) = appended {
             if appended.duplicate || appended.base_offset != base {
@@ -207,7 +174,7 @@ impl History {
         let now_ms = self.now_ms;
         // A budget of next to nothing holds a part of the keys only.
         let budget = if self.random.bool() { 1 << 20 } else { 0 };
-        let segments = self.log().segments();
+        let segments = self.process.log().segments();
         self.head = self.head.max(segments.last().expect("active").base_offset);
         for (&offset, sent) in &self.sent {
             if sent.value.is_none() {
@@ -217,15 +184,15 @@ impl History {
         self.last_pass_ms = self.last_pass_ms.max(now_ms);
         self.in_pass = true;
         let bytes: u64 = segments.iter().map(|segment| segment.size_bytes).sum();
-        let compacted = self.log().compact(now_ms, budget);
+        let compacted = self.process.log().compact(now_ms, budget);
         let compacted = match compacted {
             Err(CompactionError::MapTooSmall) if budget == 0 => None,
-            other => self.done(other, compaction_error)?.flatten(),
+            other => self.process.done(other, compaction_error)?.flatten(),
         };
         self.in_pass = false;
-        self.saw();
+        self.process.saw();
         if compacted.is_some() {
-            let log = self.log();
+            let log = self.process.log();
             let (left, after) = (log.size_bytes(), log.segments().len());
             self.coverage.passes += 1;
             self.coverage.removed += u64::from(left < bytes);
@@ -235,35 +202,20 @@ impl History {
     }
 
     fn delete(&mut self) -> Result<(), Stop> {
-        let before = self.random.i64(self.log_start..=self.high_watermark);
+        let before = self.random.i64(self.process.log_start..=self.process.high_watermark);
         if self.random.u8(0..3) > 0 {
             return Ok(());
         }
-        self.log_start_tried = before;
-        let deleted = self.log().delete_records(before);
-        match self.done(deleted, |error| match error {
-            DeleteRecordsError::Unwritable(error) => append_error(error),
-            DeleteRecordsError::OutOfRange { .. } => None,
-        })? {
-            Some(log_start) => self.log_start = log_start,
-            // It may have moved before there was no room for the rest.
-            None => self.log_start = self.log().watermarks().log_start(),
-        }
-        self.log_start_tried = self.log_start;
-        Ok(())
+        self.process.delete_records(before)
     }
 
     fn reopen(&mut self) -> Result<(), Stop> {
-        let closed = self.log().close();
-        if self.done(closed, |error| Some(error.kind()))?.is_some() {
-            self.saw_after_close();
-        }
-        self.log = None;
+        self.process.close()?;
         if self.random.bool() {
             // Without snapshots the producers are known by the log alone.
-            for name in self.sim.list_dir(PARTITION).unwrap_or_default() {
+            for name in self.process.sim.list_dir(PARTITION).unwrap_or_default() {
                 if name.ends_with(".producers")
-                    && self.sim.remove_file(&format!("{PARTITION}/{name}")).is_err()
+                    && self.process.sim.remove_file(&format!("{PARTITION}/{name}")).is_err()
                 {
                     return Err(Stop::Down);
                 }
@@ -273,41 +225,7 @@ impl History {
     }
 
     pub(super) fn open(&mut self) -> Result<(), Stop> {
-        let storage = Arc::new(self.sim.clone());
-        let health = Arc::new(DirHealth::default());
-        let made = self.sim.create_dir_all(PARTITION).and_then(|()| {
-            self.sim.sync_dir("")?;
-            self.sim.sync_dir("topics")
-        });
-        if self.done(made, |error| Some(error.kind()))?.is_none() {
-            return Err(Stop::Down);
-        }
-        if let Ok(found) = inspect(storage.clone(), PARTITION, &mut |_, _, _| {})
-            && !found.is_sound()
-        {
-            return Err(format!("verify would say: {:?}", found.findings).into());
-        }
-        let opened = PartitionLog::open(storage, PARTITION, health, self.config.clone());
-        let opened = self.done(opened, |error| match error {
-            OpenError::Storage { source, .. } => Some(source.kind()),
-            OpenError::Offline { .. } => None,
-        })?;
-        let Some((log, report)) = opened else { return Err(Stop::Down) };
-        self.sim.note(format_args!("open: {:?}, {report:?}", log.watermarks()));
-        if let Some(corruption) = report.corruption {
-            return Err(format!("a crash was taken for damage: {corruption}").into());
-        }
-        let watermarks = log.watermarks();
-        self.log = Some(log);
-        let log_end = watermarks.log_end();
-        if log_end < self.high_watermark {
-            return Err(format!("ends at {log_end}, {} was acknowledged", self.high_watermark).into());
-        }
-        if !(self.log_start..=self.log_start_tried).contains(&watermarks.log_start()) {
-            return Err(format!("starts at {}, not {}", watermarks.log_start(), self.log_start).into());
-        }
-        self.log_start = watermarks.log_start();
-        self.log_start_tried = self.log_start;
+        let log_end = self.process.open()?;
         let end = self.sent.last_key_value().map_or(0, |(offset, _)| offset + 1);
         if let Some(sent) = self.in_flight.take()
             && log_end > end
@@ -317,48 +235,7 @@ impl History {
         self.sent.split_off(&log_end);
         self.tombstones.split_off(&log_end);
         self.stamped.retain(|batch| batch.base < log_end);
-        self.high_watermark = log_end;
         self.check()?;
         self.check_producers()
-    }
-
-    pub(super) fn log(&mut self) -> &mut PartitionLog {
-        self.log.as_mut().expect("open")
-    }
-
-    /// What an operation gave; `None` if the disk was full.
-    pub(super) fn done<T, E: std::fmt::Debug>(
-        &self,
-        result: Result<T, E>,
-        kind: impl Fn(&E) -> Option<io::ErrorKind>,
-    ) -> Result<Option<T>, Stop> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(_) if self.sim.is_cut() || self.sim.has_failed_sync() => Err(Stop::Down),
-            Err(error) if kind(&error) == Some(io::ErrorKind::StorageFull) => Ok(None),
-            Err(error) => Err(Stop::Broken(format!("{error:?} on a healthy disk"))),
-        }
-    }
-
-    fn saw(&mut self) {
-        self.high_watermark = self.log().watermarks().high_watermark();
-    }
-
-    fn saw_after_close(&mut self) {
-        self.high_watermark = self.log().watermarks().high_watermark();
-    }
-}
-
-pub(super) fn append_error(error: &AppendError) -> Option<io::ErrorKind> {
-    match error {
-        AppendError::Storage(error) => Some(error.kind()),
-        _ => None,
-    }
-}
-
-fn compaction_error(error: &CompactionError) -> Option<io::ErrorKind> {
-    match error {
-        CompactionError::Storage(error) => Some(error.kind()),
-        _ => None,
     }
 }

@@ -18,9 +18,10 @@ use log_core::record::Compression;
 use log_core::storage::Storage;
 use log_core::storage::sim::{SimStorage, SyncPoint};
 
+use crate::process::{KILLED, Stop, healthy};
 use crate::{Ignored, first_failure, variable};
 use checks::read_all;
-use history::{Coverage, History, Stop};
+use history::{Coverage, History};
 use list::{Sent, produced};
 
 const PARTITION: &str = "topics/table-0";
@@ -40,7 +41,7 @@ fn run(
     }
     let mut history = History::new(seed, sim);
     let result = crate::caught(|| act(&mut history));
-    history.sim.trace().iter().for_each(|line| println!("{line}"));
+    history.process.sim.trace().iter().for_each(|line| println!("{line}"));
     result.map(|()| history.coverage)
 }
 
@@ -80,13 +81,13 @@ fn every_operation_of_a_compaction_can_be_the_last() {
     const OUTCOMES: u64 = 6;
     let begun = AtomicU64::new(0);
     let whole = |history: &mut History| -> Result<(), Stop> {
-        history.config.min_compaction_lag_ms = 0;
-        history.config.min_cleanable_dirty_millionths = 0;
+        history.process.config.min_compaction_lag_ms = 0;
+        history.process.config.min_cleanable_dirty_millionths = 0;
         history.open()?;
         for _ in 0..60 {
             history.append()?;
         }
-        begun.fetch_max(history.sim.operations(), Ordering::Relaxed);
+        begun.fetch_max(history.process.sim.operations(), Ordering::Relaxed);
         history.compact()?;
         for _ in 0..60 {
             history.append()?;
@@ -98,24 +99,20 @@ fn every_operation_of_a_compaction_can_be_the_last() {
         begun.store(0, Ordering::Relaxed);
         let operations = AtomicU64::new(0);
         run(workload, None, |history| {
-            whole(history).map_err(|stop| match stop {
-                Stop::Broken(broken) => broken,
-                Stop::Down => "a healthy disk was given up".to_owned(),
-            })?;
-            operations.store(history.sim.operations(), Ordering::Relaxed);
+            healthy(whole(history))?;
+            operations.store(history.process.sim.operations(), Ordering::Relaxed);
             Ok(())
         })
         .unwrap_or_else(|broken| panic!("workload {workload}, uncut: {broken}"));
         let (first, last) = (begun.load(Ordering::Relaxed), operations.into_inner());
         let failure = first_failure(first * OUTCOMES, (last - first) * OUTCOMES, |point| {
             run(workload, None, |history| {
-                history.sim.cut_at(point / OUTCOMES);
+                history.process.sim.cut_at(point / OUTCOMES);
                 if let Err(Stop::Broken(broken)) = whole(history) {
                     return Err(broken);
                 }
-                history.log = None;
                 let outcome = point % OUTCOMES;
-                history.sim = if outcome < 4 { history.sim.crash(outcome) } else { history.sim.restart() };
+                history.process.end(if outcome < 4 { 2 * outcome } else { KILLED });
                 history.finish()
             })
             .map(|_| ())

@@ -5,19 +5,23 @@ use std::collections::BTreeMap;
 use log_core::log::{CountBudget, Isolation};
 
 use super::consumers::{as_java, as_librdkafka};
-use super::history::{History, Stop};
+use super::history::History;
+use crate::process::Stop;
 
 impl History {
     pub(super) fn check(&mut self) -> Result<(), Stop> {
-        let watermarks = self.log().watermarks();
+        let watermarks = self.process.log().watermarks();
         let last_stable = watermarks.last_stable();
         let (least, most) = self.held_back();
         if !(least..=most).contains(&last_stable) {
             return Err(format!("{watermarks:?}, and the last stable offset is in {least}..={most}").into());
         }
         let expected = self.committed(last_stable);
-        let from =
-            if self.random.bool() { self.log_start } else { self.random.i64(self.log_start..=last_stable) };
+        let from = if self.random.bool() {
+            self.process.log_start
+        } else {
+            self.random.i64(self.process.log_start..=last_stable)
+        };
         let found = self.read_committed(from, last_stable)?;
         self.check_counts(&found, from, last_stable)?;
         for (offset, record) in &found {
@@ -45,14 +49,14 @@ impl History {
         from: i64,
         last_stable: i64,
     ) -> Result<(), Stop> {
-        let reader = self.log().reader();
+        let reader = self.process.log().reader();
         for _ in 0..4 {
             let start = self.random.i64(from..=last_stable);
             let offsets = start..self.random.i64(start..=last_stable);
             let mut known = Vec::new();
             for budget in [CountBudget::bytes(self.random.u64(0..1 << 14)), CountBudget::unlimited()] {
                 let count = reader.count(offsets.clone(), Isolation::Committed, &budget);
-                known.push(self.done(count, |_| None)?);
+                known.push(self.process.certain(count, |_| None)?);
             }
             let expected = found.range(offsets.clone()).count() as u64;
             let sound = known[0].records >= expected && (!known[0].exact || known[0] == known[1]);
@@ -60,7 +64,7 @@ impl History {
                 return Err(format!("counted {known:?} in {offsets:?}, and there are {expected}").into());
             }
             let first = reader.first_visible(start, Isolation::Committed, &CountBudget::unlimited());
-            let first = self.done(first, |_| None)?.found().map(|first| first.offset);
+            let first = self.process.certain(first, |_| None)?.found().map(|first| first.offset);
             let expected = found.range(start..).next().map(|(offset, _)| *offset);
             if first != expected {
                 return Err(format!("{first:?} comes first from {start} on, not {expected:?}").into());
@@ -75,13 +79,13 @@ impl History {
         from: i64,
         last_stable: i64,
     ) -> Result<BTreeMap<i64, (String, String)>, Stop> {
-        let reader = self.log().reader();
+        let reader = self.process.log().reader();
         let mut found = BTreeMap::new();
         let mut offset = from;
         while offset < last_stable {
             let max_bytes = self.random.usize(1..4096);
             let read = reader.read(offset, max_bytes, Isolation::Committed, true);
-            let read = self.done(read, |_| None)?;
+            let read = self.process.certain(read, |_| None)?;
             if read.next_offset <= offset || read.next_offset > last_stable {
                 let next = read.next_offset;
                 return Err(format!("from {offset} to {next}, {last_stable} is stable").into());

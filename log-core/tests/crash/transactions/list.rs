@@ -82,7 +82,7 @@ impl History {
                     undecided.entry(sent.producer).or_default().push(sent);
                 }
                 What::Data { .. } => {}
-                What::End(_) if sent.base >= self.high_watermark => {
+                What::End(_) if sent.base >= self.process.high_watermark => {
                     firsts.extend(undecided.remove(&sent.producer));
                 }
                 What::End(_) => drop(undecided.remove(&sent.producer)),
@@ -91,10 +91,12 @@ impl History {
         firsts.extend(undecided.into_values());
         let least = firsts.iter().map(|batches| batches[0].base).min();
         let left = firsts.iter().filter_map(|batches| {
-            batches.iter().find(|sent| sent.next() > self.log_start).map(|sent| sent.base)
+            batches.iter().find(|sent| sent.next() > self.process.log_start).map(|sent| sent.base)
         });
         let bound = |offset: Option<i64>| {
-            offset.unwrap_or(self.high_watermark).clamp(self.log_start, self.high_watermark)
+            offset
+                .unwrap_or(self.process.high_watermark)
+                .clamp(self.process.log_start, self.process.high_watermark)
         };
         (bound(least), bound(left.min()))
     }
@@ -122,7 +124,7 @@ impl History {
                 }
             }
         }
-        committed.retain(|offset, _| (self.log_start..last_stable).contains(offset));
+        committed.retain(|offset, _| (self.process.log_start..last_stable).contains(offset));
         committed
     }
 }

@@ -25,7 +25,7 @@ const PRODUCERS: i64 = 4;
 fn run(seed: u64, act: impl Fn(&mut History) -> Result<(), String>) -> Result<Coverage, String> {
     let mut history = History::new(seed);
     let result = caught(|| act(&mut history));
-    history.sim.trace().iter().for_each(|line| println!("{line}"));
+    history.process.sim.trace().iter().for_each(|line| println!("{line}"));
     result.map(|()| history.coverage)
 }
 
@@ -83,14 +83,14 @@ fn every_operation_of_transactions_can_be_the_last() {
         let operations = AtomicU64::new(0);
         run(workload, |history| {
             history.live(STEPS, 0)?;
-            operations.store(history.sim.operations(), Ordering::Relaxed);
+            operations.store(history.process.sim.operations(), Ordering::Relaxed);
             Ok(())
         })
         .unwrap_or_else(|broken| panic!("workload {workload}, uncut: {broken}"));
         let operations = operations.into_inner();
         let failure = first_failure(0, operations * OUTCOMES, |point| {
             run(workload, |history| {
-                history.sim.cut_at(point / OUTCOMES);
+                history.process.sim.cut_at(point / OUTCOMES);
                 history.live(STEPS, point % OUTCOMES)?;
                 history.finish()
             })
