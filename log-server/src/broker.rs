@@ -186,6 +186,8 @@ impl Broker {
                 opened.allowed.segments_mapped_max(config.segments_mapped_max),
             ),
         };
+        // Before anybody is answered: the disk may be full already.
+        housekeeping.look_at_space();
         background.spawn(housekeeping.run(shutdown.clone()));
         let surroundings = Surroundings {
             topics: opened.topics.clone(),

@@ -82,7 +82,7 @@ impl Housekeeping {
     }
 
     /// Measures the disk and opens or shuts the gate. Answers how many bytes are missing to the soft limit.
-    fn look_at_space(&self) -> u64 {
+    pub fn look_at_space(&self) -> u64 {
         let missing = total_bytes(&self.config.data_dir)
             .and_then(|total_bytes| self.space.check(self.storage.as_ref(), total_bytes));
         missing.unwrap_or_else(|error| {
