@@ -116,6 +116,9 @@ async fn a_partition_that_was_damaged_is_read_only_after_a_restart_too() {
     wait_for(&rig, |status| status["holes"].get(0).cloned()).await;
     let partition = rig.broker.context().partitions.get("orders", 0).unwrap();
     assert!(matches!(partition.append(&batch(), NOW_MS, true), Err(AppendError::Corrupt(_))));
+    // What is deleted is forgotten at once, and not only by the next pass.
+    rig.broker.context().topics.delete("orders").await.unwrap();
+    wait_for(&rig, |status| (status["holes"] == serde_json::json!([])).then_some(())).await;
     rig.broker.shutdown().await;
 }
 

@@ -37,7 +37,7 @@ pub use status::ScrubStatus;
 const NICE: i32 = 19;
 
 /// How often findings in what has been deleted are forgotten.
-const FORGET_INTERVAL: Duration = Duration::from_secs(10);
+const FORGET_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How much a scrub may take.
 #[derive(Clone, Copy, Debug)]
