@@ -260,11 +260,17 @@ def framed(body: bytes) -> bytes:
 API_VERSIONS = framed(header(18, 0))
 
 
+# How long the log was before the newest connection from an address: ports are used again.
+logged_before: dict[str, int] = {}
+
+
 def attack(broker, data: bytes, half_close: bool = False) -> tuple[str, bytes]:
     """Sends `data` on a new connection and waits until the broker closes it. Returns our address, and what came."""
     host, port = broker.bootstrap.split(":")
+    logged = broker.log_path.stat().st_size
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         address = "%s:%d" % connection.getsockname()
+        logged_before[address] = logged
         answer = b""
         try:
             connection.sendall(data)
@@ -281,7 +287,8 @@ def reason_of(broker, address: str) -> str:
     """What the log says of the connection from `address`, once it does."""
 
     def find():
-        lines = re.sub(r"\x1b\[[0-9;]*m", "", broker.log_path.read_text()).splitlines()
+        text = broker.log_path.read_bytes()[logged_before[address] :].decode()
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
         return next((line for line in lines if f"peer={address} " in line), None)
 
     return wait_until(find, f"a log line about the connection from {address}", 10, 0.02)

@@ -13,7 +13,8 @@ from .confluent import Confluent
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 BASE_MS = 1_700_000_000_000
-DEADLINE_S = 45
+# Longer than a session: a member that a client has given up on a slow machine holds the others up for one.
+DEADLINE_S = 90
 
 # How libraries say that a newer producer has taken the place of one.
 FENCED = re.compile("fence|epoch", re.IGNORECASE)
