@@ -10,6 +10,9 @@ import pytest
 
 from harness.broker import ApacheKafka, Broker, Highwater
 
+# Tests that run cargo, which lets one build at a time into a target directory.
+RUN_CARGO = {"test_embedding.py", "test_log_client.py", "test_peers_driver.py"}
+
 KINDS = {"highwater": Highwater, "kafka": ApacheKafka}
 
 
@@ -32,6 +35,9 @@ def pytest_report_header(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        # A worker of pytest-xdist has a file's tests to itself, with what they share; those that build have one queue.
+        item.add_marker(pytest.mark.xdist_group("cargo" if item.path.name in RUN_CARGO else item.path.stem))
     if config.getoption("--broker") == "highwater":
         return
     for item in items:
@@ -59,7 +65,8 @@ _STARTED = pytest.StashKey[list]()
 @pytest.fixture
 def rng(request) -> random.Random:
     """A source of randomness that the run's seed and the test's name decide."""
-    return random.Random(f"{request.config.getoption('--seed')}/{request.node.nodeid}")
+    # Not by the node's id, which pytest-xdist adds the worker's group to.
+    return random.Random(f"{request.config.getoption('--seed')}/{request.node.path.name}/{request.node.name}")
 
 
 @pytest.fixture(scope="session")
