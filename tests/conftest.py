@@ -10,8 +10,13 @@ import pytest
 
 from harness.broker import ApacheKafka, Broker, Highwater
 
-# Tests that run cargo, which lets one build at a time into a target directory.
-RUN_CARGO = {"test_embedding.py", "test_log_client.py", "test_peers_driver.py"}
+# What a worker of pytest-xdist takes as one, beside a single file: what drives a browser, and what runs cargo.
+GROUPS = {
+    "test_console.py": "browser", "test_console_live.py": "browser", "test_console_use.py": "browser",
+    "test_quick_start.py": "browser", "test_log_client.py": "cargo", "test_peers_driver.py": "cargo",
+}  # fmt: skip
+# What takes longest begins first, so that no worker is left with it at the end.
+LONG_FIRST = ["test_flights", "browser", "test_kafka_tools", "test_compat", "test_durability", "test_power_cut", "cargo"]
 
 KINDS = {"highwater": Highwater, "kafka": ApacheKafka}
 
@@ -34,10 +39,14 @@ def pytest_report_header(config):
     return f"broker: {config.getoption('--broker')}, seed: {config.getoption('--seed')} (repeat with --seed)"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    for item in items:
-        # A worker of pytest-xdist has a file's tests to itself, with what they share; those that build have one queue.
-        item.add_marker(pytest.mark.xdist_group("cargo" if item.path.name in RUN_CARGO else item.path.stem))
+    # A worker has a group's tests to itself, with the fixtures that they share.
+    groups = {item: GROUPS.get(item.path.name, item.path.stem) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONG_FIRST.index(groups[item]) if groups[item] in LONG_FIRST else len(LONG_FIRST))
     if config.getoption("--broker") == "highwater":
         return
     for item in items:

@@ -8,16 +8,13 @@ import pytest
 from harness.admin import create_topic
 from harness.broker import REPOSITORY, end_with_parent
 
-SOURCE = REPOSITORY / "benches" / "peers" / "driver"
-TARGET = REPOSITORY / "target" / "peers"
-
 
 @pytest.fixture(scope="module")
 def driver():
-    """The driver, built as benches/peers/run builds it."""
-    command = ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", str(TARGET)]
-    subprocess.run(command, cwd=SOURCE, check=True, stdin=subprocess.DEVNULL)
-    return TARGET / "release" / "peers-driver"
+    """The driver, built as the tests in Rust have built it and not for measuring."""
+    command = ["cargo", "build", "--quiet", "--locked", "--workspace", "--bin", "peers-driver"]
+    subprocess.run(command, cwd=REPOSITORY, check=True, stdin=subprocess.DEVNULL)
+    return REPOSITORY / "target" / "debug" / "peers-driver"
 
 
 def drive(driver, broker, topic, load, *arguments) -> dict:
