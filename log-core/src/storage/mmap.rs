@@ -393,13 +393,7 @@ impl SegmentFile for MmapSegment {
     }
 
     fn is_resident(&self, range: Range<u64>) -> bool {
-        let range = range.start as usize..range.end as usize;
-        let resident = self.region.is_resident(range.clone());
-        if resident {
-            // It is going to be touched.
-            self.region.fill_page_table(range);
-        }
-        resident
+        self.region.is_resident(range.start as usize..range.end as usize)
     }
 
     fn bring_in(&self, range: Range<u64>) -> io::Result<()> {

@@ -46,12 +46,7 @@ pub(super) struct Region {
     len: usize,
     published: AtomicUsize,
     writing: AtomicBool,
-    /// Where [`fill_page_table`](Region::fill_page_table) has come to.
-    filled: AtomicUsize,
 }
-
-/// Shorter ranges are left to faults, one of which maps this much around itself (`fault_around_bytes`).
-const FILL_BYTES_MIN: usize = 64 << 10;
 
 // SAFETY: the memory belongs to the value and not to a thread; it is unmapped only on drop.
 unsafe impl Send for Region {}
@@ -88,8 +83,7 @@ impl Region {
     fn new(base: *mut std::ffi::c_void, len: usize) -> io::Result<Region> {
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
         MAPS.fetch_add(1, Relaxed);
-        let (published, filled) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Ok(Region { base, len, published, writing: AtomicBool::new(false), filled })
+        Ok(Region { base, len, published: AtomicUsize::new(0), writing: AtomicBool::new(false) })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -156,19 +150,6 @@ impl Region {
                 unsafe { libc::mincore(self.base.as_ptr().add(at).cast(), len, pages.as_mut_ptr()) };
             answered != 0 || pages[..len / page_bytes].iter().all(|page| page & 1 == 1)
         })
-    }
-
-    /// Brings what is in memory of a range into the page table, for the first who reads on from there: one
-    /// call for all of it costs half of what its faults would.
-    pub(super) fn fill_page_table(&self, range: Range<usize>) {
-        // Relaxed: a hint. What it is wrong about is filled by faults, or once more.
-        let filled = self.filled.load(Relaxed);
-        if range.len() < FILL_BYTES_MIN || range.end <= filled {
-            return;
-        }
-        self.filled.fetch_max(range.end, Relaxed);
-        // What goes wrong meets whoever touches it.
-        let _ = self.populate(range.start.max(filled)..range.end);
     }
 
     /// Brings the range into memory and into the page table.
