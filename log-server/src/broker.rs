@@ -389,7 +389,6 @@ impl Opening {
     fn run(self) -> Result<Opened, StartError> {
         let path = &self.config.data_dir;
         let data_dir = |source| StartError::DataDir { path: path.clone(), source };
-        std::fs::create_dir_all(path).map_err(data_dir)?;
         let mode = match self.config.write_mode {
             WriteMode::Mapped => log_core::storage::WriteMode::Mapped,
             WriteMode::Pwrite => log_core::storage::WriteMode::Pwrite,

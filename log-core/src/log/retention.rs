@@ -45,6 +45,12 @@ impl PartitionLog {
         let segments = self.shared.segments.load_full();
         let mut expired = 0;
         let mut left_bytes = self.size_bytes();
+        if self.fills_retention(left_bytes.saturating_sub(segments.as_slice()[0].size_bytes())) {
+            for (index, segment) in segments.as_slice().iter().enumerate() {
+                segment.measure(segments.end_offset(index));
+            }
+            left_bytes = self.size_bytes();
+        }
         for (index, segment) in segments.as_slice().iter().enumerate() {
             if !self.may_go(&segments, index, segment, left_bytes, now_ms)? {
                 break;
@@ -111,8 +117,7 @@ impl PartitionLog {
         if !self.config.cleanup.delete {
             return Ok(false);
         }
-        let limit = u64::try_from(self.config.retention_bytes);
-        if !active && limit.is_ok_and(|limit| left_bytes.saturating_sub(segment.size_bytes()) >= limit) {
+        if !active && self.fills_retention(left_bytes.saturating_sub(segment.size_bytes())) {
             return Ok(true);
         }
         if self.config.retention_ms < 0 {
@@ -124,6 +129,11 @@ impl PartitionLog {
             return Ok(segment.loaded().damage.is_none());
         }
         Ok(newest >= 0 && now_ms.saturating_sub(newest) > self.config.retention_ms)
+    }
+
+    /// Whether so many bytes are all that `retention.bytes` asks to keep.
+    fn fills_retention(&self, bytes: u64) -> bool {
+        u64::try_from(self.config.retention_bytes).is_ok_and(|limit| bytes >= limit)
     }
 
     /// Deletes the first `count` segments, none of them active.

@@ -42,6 +42,32 @@ fn retention_by_size_and_time_spares_what_is_not_durable() {
     fill(&mut log, 100..110);
 }
 
+/// A crash may take the giving back of blocks that were allocated ahead, in every segment.
+#[test]
+fn retention_by_size_goes_by_what_segments_hold_and_not_by_their_files() {
+    let disk = Disk::new();
+    let (mut log, _) = disk.open(&small_segments());
+    fill(&mut log, 0..100);
+    log.flush().expect("a healthy disk");
+    log.write_checkpoint().expect("a healthy disk");
+    let (all_bytes, segments) = (log.size_bytes(), log.segments());
+    drop(log);
+    for sealed in &segments[..segments.len() - 1] {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(disk.path(&format!("{:020}.log", sealed.base_offset)));
+        file.expect("there").set_len(64 << 10).expect("room");
+    }
+    let keep = |bytes: u64| LogConfig { retention_bytes: bytes as i64, retention_ms: -1, ..small_segments() };
+    let (mut log, _) = disk.open(&keep(all_bytes));
+    assert!(log.size_bytes() > 2 * all_bytes, "{} bytes in closed files", log.size_bytes());
+    assert_eq!(log.enforce_retention(0).expect("writable").segments_deleted, 0);
+    assert_eq!(log.size_bytes(), all_bytes);
+    log.set_config(keep(all_bytes - segments[0].size_bytes));
+    assert_eq!(log.enforce_retention(0).expect("writable").segments_deleted, 1);
+    assert_eq!(read_all(&log.reader(), segments[1].base_offset), numbered(segments[1].base_offset..100));
+}
+
 #[test]
 fn retention_makes_room_on_a_full_disk() {
     let sim = SimStorage::new(1);

@@ -256,9 +256,19 @@ impl Segment {
         self.data.get().is_some()
     }
 
-    /// Bytes of batches, or of the file while it is closed.
+    /// Bytes of batches; of the file while it has not been opened, see [`measure`](Segment::measure).
     pub(crate) fn size_bytes(&self) -> u64 {
         self.data.get().map_or(self.bytes_on_disk, |data| data.file.published())
+    }
+
+    /// Has [`size_bytes`](Segment::size_bytes) say what the batches have, by opening the file if that has not been
+    /// done: what was allocated ahead and not given back before a crash makes it longer than they are. A file
+    /// that cannot be read counts as it is.
+    pub(crate) fn measure(&self, end_offset: Option<i64>) {
+        let known = self.is_open() || self.noted_timestamp.is_some();
+        if !known && let Err(error) = self.load(end_offset) {
+            tracing::warn!(file = self.log_path(), %error, "cannot measure a segment");
+        }
     }
 
     /// Where this segment's batches end for a read that is bounded by `bound`: there, or at the

@@ -56,14 +56,18 @@ pub struct MmapStorage {
 }
 
 impl MmapStorage {
-    /// Opens a directory, creating it, durably, if it is missing.
+    /// Opens a directory, creating it if it is missing. Its name is durable then, whoever has made it.
     pub fn open(root: impl Into<PathBuf>, mode: WriteMode) -> io::Result<MmapStorage> {
         let root = std::path::absolute(root.into())?;
         let missing = root.ancestors().take_while(|path| !path.exists()).count();
         fs::create_dir_all(&root)?;
-        // Each directory that was made is a name in the one above it.
-        for made in root.ancestors().skip(1).take(missing) {
-            File::open(made)?.sync_all()?;
+        // Each directory that was made is a name in the one above it. So is one that a process has made which was
+        // killed before it came to this; where that cannot be looked into, somebody else has made it.
+        for (made_in, above) in root.ancestors().skip(1).take(missing.max(1)).enumerate() {
+            match File::open(above) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && made_in >= missing => {}
+                opened => opened?.sync_all()?,
+            }
         }
         let (whole, turns) = (WholeSync::of(&root)?, Arc::default());
         Ok(MmapStorage { root, mode, call_bytes_min: CALL_BYTES_MIN, turns, whole })
