@@ -1,12 +1,23 @@
 """Short runs of the power-cut rig (power_cut/, docs/crash-testing.md), and proof that it notices what it should."""
 
+import mmap
 import os
+import random
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
+from power_cut import mounts
+from power_cut.image import PAGE, SECTOR
 from power_cut.ledger import Found, Ledger, value
+from power_cut.posix_disk import PosixDisk
+from power_cut.posix_image import posix_moments
+from power_cut.posix_journal import encoded
+from power_cut.posix_tree import ROOT, Create, Remove, Rename, SetLength, Sync, Write
 
 pytestmark = pytest.mark.highwater_only("Kafka does not sync before it acknowledges")
 
@@ -15,6 +26,17 @@ TIMEOUT_S = 280
 
 def rig(tests_dir, *arguments) -> subprocess.CompletedProcess:
     """Runs the rig in a process of its own, since it needs mounts of its own."""
+    _skip_without_mounts()
+    result = subprocess.run(
+        [sys.executable, "-m", "power_cut", *map(str, arguments)],
+        cwd=tests_dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    print(result.stdout, result.stderr, sep="")
+    assert result.returncode == 0, f"power_cut/run {' '.join(map(str, arguments))} finds something"
+    return result
+
+
+def _skip_without_mounts() -> None:
     needs = {
         "to be root": os.geteuid() == 0,
         "/dev/fuse": os.path.exists("/dev/fuse"),
@@ -23,13 +45,6 @@ def rig(tests_dir, *arguments) -> subprocess.CompletedProcess:
     missing = [what for what, there in needs.items() if not there]
     if missing:
         pytest.skip(f"the power-cut rig needs {', '.join(missing)}")
-    result = subprocess.run(
-        [sys.executable, "-m", "power_cut", *map(str, arguments)],
-        cwd=tests_dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S,
-    )  # fmt: skip
-    print(result.stdout, result.stderr, sep="")
-    assert result.returncode == 0, f"power_cut/run {' '.join(map(str, arguments))} finds something"
-    return result
 
 
 @pytest.fixture
@@ -41,6 +56,11 @@ def seed(rng) -> int:
 def test_every_image_of_two_power_cuts_holds_what_was_promised(tests_dir, seed):
     """A life on a new disk, a power cut, another life on what it left; every image of both."""
     rig(tests_dir, "--seed", seed, "--lives", 2, "--flushes", 180)
+
+
+def test_every_image_of_a_disk_that_promises_posix_alone_holds_it_too(tests_dir, seed):
+    """As above, on a disk where a name needs a sync of its directory, and nothing is synced along with another."""
+    rig(tests_dir, "--seed", seed, "--lives", 2, "--flushes", 80, "--filesystem", "posix")
 
 
 def test_a_disk_that_answers_eio_costs_nothing_that_was_promised(tests_dir, seed):
@@ -127,3 +147,200 @@ def test_a_deleted_topic_must_not_come_back():
     ledger.record_known("t", 0, 0, "me-again", 24)
     assert "ends at" in "".join(ledger.broken(Found({"t": [(0, [])]}, old.committed), 24))
     assert ledger.broken(old, 24) != []
+
+
+# The disk that the tests of its rules begin with: a file of two pages, and a directory. Nodes are numbered by name.
+DIRECTORY, FILE, NEW = 2, 3, 10
+OLD = b"o" * 2 * PAGE
+
+
+@pytest.fixture
+def left(tmp_path):
+    """What a power cut leaves of a disk after these operations, by path: all that is durable, or what a seed draws."""
+    (tmp_path / "image" / "directory").mkdir(parents=True)
+    (tmp_path / "image" / "file").write_bytes(OLD)
+
+    def left(*operations, seed=None) -> dict[str, bytes | None]:
+        # The power goes before a sync of something else.
+        journal = tmp_path / "journal"
+        journal.write_bytes(b"".join(map(encoded, [*operations, Sync(DIRECTORY)])))
+        *_, moment = _cuts(tmp_path, journal, seed)
+        return moment
+
+    return left
+
+
+def _cuts(tmp_path, journal, seed):
+    """The images of all moments of a journal."""
+    for moment in posix_moments(tmp_path / "image", journal):
+        target = tmp_path / "cut"
+        moment.cut(target, None if seed is None else random.Random(seed))
+        files = {path.relative_to(target).as_posix(): path for path in target.rglob("*")}
+        yield {name: None if path.is_dir() else path.read_bytes() for name, path in files.items()}
+        shutil.rmtree(target)
+
+
+def outcomes(left, *operations, seeds=150) -> list[dict[str, bytes | None]]:
+    """What cuts leave of a disk after these operations: many that a seed draws, and the one of what is durable."""
+    return [left(*operations), *(left(*operations, seed=seed) for seed in range(seeds))]
+
+
+def test_bytes_are_durable_with_a_sync_of_their_file(left):
+    """Without it they may be there or not; the sync of a directory does not help."""
+    write = Write(FILE, 0, b"new")
+    assert left(write)["file"] == OLD
+    assert left(write, Sync(ROOT))["file"] == OLD
+    assert {image["file"][:3] for image in outcomes(left, write)} == {b"ooo", b"new"}
+    assert {image["file"][:3] for image in outcomes(left, write, Sync(FILE))} == {b"new"}
+
+
+def test_what_follows_a_sync_is_not_durable_with_it(left):
+    """Only the next one has it."""
+    assert left(Write(FILE, 0, b"one"), Sync(FILE), Write(FILE, 0, b"two"))["file"][:3] == b"one"
+
+
+def test_a_write_is_torn_at_sectors_and_arrives_in_any_order(left):
+    """Whole sectors of it are there or not, the last one without the first, and pages too."""
+    images = [image["file"] for image in outcomes(left, Write(FILE, 0, b"n" * 2 * PAGE))]
+    for image in images:
+        for at in range(0, 2 * PAGE, SECTOR):
+            assert image[at : at + SECTOR] in (b"n" * SECTOR, b"o" * SECTOR)
+    halves = {(image[:PAGE], image[PAGE:]) for image in images}
+    new, old = b"n" * PAGE, b"o" * PAGE
+    assert halves >= {(new, new), (new, old), (old, new), (old, old)}
+    assert any(b"on" in image[:PAGE] for image in images)
+
+
+def test_a_page_may_be_as_it_was_at_any_moment(left):
+    """Of two writes to one place none, the first or the last is there; others are as they were at another moment."""
+    images = outcomes(left, Write(FILE, 0, b"1"), Write(FILE, PAGE, b"2"), Write(FILE, 0, b"3"))
+    assert {(image["file"][:1], image["file"][PAGE : PAGE + 1]) for image in images} == {
+        (first, second) for first in (b"o", b"1", b"3") for second in (b"o", b"2")
+    }
+
+
+def test_a_length_is_durable_with_a_sync_of_its_file(left):
+    """Without it the file is short; or it is long, and full of zeros, although what was written there is lost."""
+    grown = Write(FILE, 2 * PAGE, b"n" * PAGE)
+    assert len(left(grown)["file"]) == 2 * PAGE
+    assert {image["file"] for image in outcomes(left, grown)} >= {OLD, OLD + bytes(PAGE), OLD + b"n" * PAGE}
+    assert {image["file"] for image in outcomes(left, grown, Sync(FILE))} == {OLD + b"n" * PAGE}
+    allocated = SetLength(FILE, 3 * PAGE)
+    assert {image["file"] for image in outcomes(left, allocated)} == {OLD, OLD + bytes(PAGE)}
+    assert left(allocated, Sync(FILE))["file"] == OLD + bytes(PAGE)
+
+
+def test_what_was_cut_off_does_not_come_back(left):
+    """A file that was cut short and grew again has zeros there, once it has the length."""
+    images = [image["file"] for image in outcomes(left, SetLength(FILE, 0), SetLength(FILE, PAGE))]
+    assert {image for image in images if len(image) < len(OLD)} == {b"", bytes(PAGE)} and OLD in images
+
+
+def test_a_name_is_durable_with_a_sync_of_its_directory(left):
+    """Whatever is synced of the file, or of another directory."""
+    new = [Create(ROOT, "new", NEW, False), Write(NEW, 0, b"bytes"), Sync(NEW)]
+    assert "new" not in left(*new)
+    assert {image.get("new") for image in outcomes(left, *new)} == {None, b"bytes"}
+    assert {image.get("new") for image in outcomes(left, *new, Sync(ROOT))} == {b"bytes"}
+    below = Create(DIRECTORY, "below", NEW, False)
+    assert "directory/below" not in left(below, Sync(ROOT))
+
+
+def test_a_durable_name_says_nothing_about_bytes(left):
+    """The file is there, and empty."""
+    assert left(Create(ROOT, "new", NEW, False), Write(NEW, 0, b"bytes"), Sync(ROOT))["new"] == b""
+
+
+def test_a_directory_is_lost_with_all_that_is_in_it(left):
+    """Its names are durable, and its own is not."""
+    made = [Create(ROOT, "made", NEW, True), Create(NEW, "file", NEW + 1, False), Sync(NEW), Sync(NEW + 1)]
+    assert "made" not in left(*made)
+    assert "made/file" in left(*made, Sync(ROOT))
+
+
+def test_a_removal_is_durable_with_a_sync_of_the_directory(left):
+    """Without it the file may be back, with what was durable of it."""
+    removed = [Write(FILE, 0, b"new"), Remove(ROOT, "file")]
+    assert left(*removed)["file"] == OLD
+    assert {"file" in image for image in outcomes(left, *removed)} == {True, False}
+    assert {"file" in image for image in outcomes(left, *removed, Sync(ROOT))} == {False}
+
+
+def test_a_rename_is_atomic(left):
+    """The file has its old name or the new one, never both or none, and what it replaces is there until then."""
+    replaced = [Create(ROOT, "tmp", NEW, False), Write(NEW, 0, b"new"), Sync(NEW), Sync(ROOT)]
+    images = outcomes(left, *replaced, Rename(ROOT, "tmp", "file"))
+    assert {(image["file"], image.get("tmp")) for image in images} == {(OLD, b"new"), (b"new", None)}
+    assert left(*replaced, Rename(ROOT, "tmp", "file"))["file"] == OLD
+    assert left(*replaced, Rename(ROOT, "tmp", "file"), Sync(ROOT))["file"] == b"new"
+    images = outcomes(left, Rename(ROOT, "file", "second"), Rename(ROOT, "second", "third"))
+    assert {tuple(image.keys() - {"directory"}) for image in images} == {("file",), ("second",), ("third",)}
+
+
+def test_names_arrive_in_part_and_in_any_order(left):
+    """Each of two new names may be there alone; and no directory waits for another."""
+    images = outcomes(left, Create(ROOT, "a", NEW, False), Create(ROOT, "b", NEW + 1, False))
+    assert {tuple(sorted(image.keys() & {"a", "b"})) for image in images} == {(), ("a",), ("b",), ("a", "b")}
+    images = outcomes(left, Create(ROOT, "a", NEW, False), Create(DIRECTORY, "b", NEW + 1, False))
+    assert {tuple(sorted(image.keys() & {"a", "directory/b"})) for image in images} == {
+        (), ("a",), ("directory/b",), ("a", "directory/b"),
+    }  # fmt: skip
+
+
+def test_all_that_is_done_to_the_disk_is_in_its_journal(tmp_path):
+    """Through a map, by call, past the cache; in the order of the syncs; also to a file without a name."""
+    _skip_without_mounts()
+    (tmp_path / "image" / "directory").mkdir(parents=True)
+    (tmp_path / "image" / "file").write_bytes(OLD)
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        apart.submit(_use_disk, tmp_path).result()
+    *_, durable = _cuts(tmp_path, tmp_path / "journal", None)
+    expected = bytearray(4 * PAGE)
+    expected[:4], expected[100:104], expected[PAGE : 2 * PAGE] = b"call", b"maps", b"d" * PAGE
+    assert durable == {"directory": None, "directory/renamed": bytes(expected), "file": OLD}
+
+
+def _use_disk(directory) -> None:
+    """Does to a disk what a broker does. In a process of its own, for the mount."""
+    mounts.enter_namespace()
+    disk = PosixDisk(directory, directory / "image", directory / "journal")
+    there = disk.mount_point / "directory"
+    try:
+        assert (disk.mount_point / "file").read_bytes() == OLD
+        file = os.open(there / "new", os.O_RDWR | os.O_CREAT)
+        os.posix_fallocate(file, 0, 4 * PAGE)
+        with mmap.mmap(file, 4 * PAGE) as mapped:
+            mapped[100:104] = b"maps"
+            os.pwrite(file, b"call", 0)
+            direct = os.open(there / "new", os.O_WRONLY | os.O_DIRECT)
+            with mmap.mmap(-1, PAGE) as page:
+                page[:] = b"d" * PAGE
+                os.pwritev(direct, [page], PAGE)
+            os.fdatasync(file)
+            os.rename(there / "new", there / "renamed")
+            names = os.open(there, os.O_RDONLY)
+            os.fsync(names)
+            # Neither of these is synced.
+            mapped[200:204] = b"late"
+            os.remove(there / "renamed")
+            os.ftruncate(file, PAGE)
+            assert os.fstat(file).st_size == PAGE and mapped[200:204] == b"late" and os.listdir(there) == []
+        with pytest.raises(OSError, match="cross-device"):
+            os.rename(disk.mount_point / "file", there / "file")
+        (disk.mount_point / "file").write_bytes(b"short")
+        os.fsync(os.open(disk.mount_point, os.O_RDONLY))
+    finally:
+        disk.close()
+
+
+def test_a_life_can_be_cut_before_each_sync_that_does_something(tmp_path):
+    """The images move on from sync to sync; one that has nothing to do looks like the next."""
+    (tmp_path / "image").mkdir()
+    operations = [Create(ROOT, "new", NEW, False), Sync(ROOT), Sync(ROOT), Write(NEW, 0, b"x"), Sync(NEW), Sync(ROOT)]
+    (tmp_path / "journal").write_bytes(b"".join(map(encoded, operations)) + b"\x01")
+    images = list(_cuts(tmp_path, tmp_path / "journal", None))
+    assert images == [{}, {"new": b""}, {"new": b""}, {"new": b"x"}]
+    moments = list(posix_moments(tmp_path / "image", tmp_path / "journal"))
+    assert [(moment.number, moment.end, moment.is_cut) for moment in moments] == [
+        (0, 1, True), (1, 2, False), (2, 4, True), (3, 5, False),
+    ]  # fmt: skip

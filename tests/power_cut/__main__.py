@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import faults, mounts
 from .cut import Cut, check_images
+from .filesystems import FILESYSTEMS
 from .rig import Rig
 
 FLUSHES = 500
@@ -67,8 +68,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1, help="begin no life after that (default 1)")
     parser.add_argument("--lives", type=int, help="run so many lives, however long it takes")
     parser.add_argument("--flushes", type=int, default=FLUSHES, help=f"flushes in a life (default {FLUSHES})")
-    parser.add_argument("--filesystem", choices=sorted(mounts.FILESYSTEMS), default="ext4")
-    parser.add_argument("--faults", type=int, help="instead: so many lives whose disk answers EIO at some moment")
+    on = "what the broker lives on (default ext4); posix is the rig's own, and keeps what POSIX promises and no more"
+    parser.add_argument("--filesystem", choices=sorted(FILESYSTEMS), default="ext4", help=on)
+    parser.add_argument("--faults", type=int, help="instead: so many lives on an ext4 whose disk answers EIO")
     parser.add_argument("--prove", type=int, help="instead: so many images that lack a flush, all to be found out")
     parser.add_argument("--again", type=Path, metavar="DIR", help="check the images of a life that was kept")
     parser.add_argument("--image", metavar="FLUSH/VARIANT", help="with --again: only this image")

@@ -2,18 +2,17 @@
 
 import json
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 from confluent_kafka import KafkaException, Producer
 
 from harness.broker import Highwater, end_with_parent
 
-from . import mounts
+from .filesystems import Filesystem
 from .ledger import Ledger
 from .survey import Unreadable, survey
 
-# An image is looked at once and thrown away: its own flushes need not reach any disk.
-MOUNT_OPTIONS = "loop,nobarrier"
 DATA_DIR = "data"
 VERIFY_TIMEOUT_S = 60
 
@@ -21,23 +20,21 @@ VERIFY_TIMEOUT_S = 60
 class Checker:
     """Checks images one after the other, in a directory of its own."""
 
-    def __init__(self, directory: Path, settings: dict):
+    def __init__(self, directory: Path, settings: dict, filesystem: Filesystem):
         directory.mkdir()
+        self._filesystem = filesystem
         self.image = directory / "image"
         self.mount_point = directory / "mnt"
         self.broker = Highwater(directory / "broker", settings, self.mount_point / DATA_DIR)
 
     def check(self, ledger: Ledger, position: int) -> list[str]:
         """What is wrong with the image, to which the ledger's promises up to `position` apply."""
-        try:
-            mounts.mount(self.image, self.mount_point, MOUNT_OPTIONS)
-        except OSError as error:
-            return [f"the filesystem cannot be mounted: {error}"]
-        try:
+        with ExitStack() as opened:
+            try:
+                opened.enter_context(self._filesystem.opened(self.image, self.mount_point))
+            except OSError as error:
+                return [f"the filesystem cannot be mounted: {error}"]
             return self._verify() + self._serve(ledger, position)
-        finally:
-            mounts.unmount(self.mount_point)
-            self.image.unlink()
 
     def _verify(self) -> list[str]:
         if not (self.broker.data_dir / "meta.json").exists():

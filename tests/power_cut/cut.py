@@ -3,20 +3,19 @@
 import pickle
 import random
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 from harness.broker import REPOSITORY
 
-from . import mounts
 from .check import Checker
-from .image import DurableImage, Piece, some_of
-from .journal import Span, spans
+from .filesystems import FILESYSTEMS, Filesystem, Moment
 from .ledger import Ledger
 from .workload import settings
 
-# Images of each flush: what was durable alone, and with some of what was in flight.
+# Images of each moment: what was durable alone, and with some of what was in flight.
 VARIANTS = 2
 # Nobody needs more findings of a life than so many.
 FINDINGS_MAX = 5
@@ -31,29 +30,36 @@ class Cut:
     """The files of a life: the disk as it was at first, all that was written to it, all that was promised."""
 
     seed: str
+    kind: str
     image: Path
     journal: Path
     ledger_file: Path
 
     @staticmethod
-    def of(seed: str, directory: Path) -> "Cut":
-        """The life in a directory."""
-        return Cut(seed, directory / "image", directory / "journal", directory / "ledger")
+    def of(seed: str, kind: str, directory: Path) -> "Cut":
+        """The life in a directory, on this kind of disk."""
+        return Cut(seed, kind, directory / "image", directory / "journal", directory / "ledger")
 
     @staticmethod
     def kept(directory: Path) -> "Cut":
         """A life that `keep` has put there."""
-        return Cut.of((directory / "seed").read_text(), directory)
+        return Cut.of((directory / "seed").read_text(), (directory / "filesystem").read_text(), directory)
+
+    @property
+    def filesystem(self) -> Filesystem:
+        """The kind of disk that it was on."""
+        return FILESYSTEMS[self.kind]
 
     def keep(self) -> Path:
         """Puts the files where they outlast the rig."""
         directory = KEPT / self.seed.replace("/", "-")
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        mounts.copy_sparse(self.image, directory / "image")
+        self.filesystem.copy(self.image, directory / "image")
         shutil.copy(self.journal, directory / "journal")
         shutil.copy(self.ledger_file, directory / "ledger")
         (directory / "seed").write_text(self.seed)
+        (directory / "filesystem").write_text(self.kind)
         return directory
 
     def ledger(self) -> Ledger:
@@ -61,29 +67,30 @@ class Cut:
         return pickle.loads(self.ledger_file.read_bytes())
 
     def names(self) -> list[str]:
-        """The images' names, FLUSH/VARIANT: every flush with something in flight; one without looks like the next."""
-        flushes = [span.flushes for span in spans(self.journal) if span.writes]
-        return [f"{flush}/{variant}" for flush in flushes for variant in range(VARIANTS)]
+        """The images' names, FLUSH/VARIANT."""
+        moments = [moment.number for moment in self.moments() if moment.is_cut]
+        return [f"{number}/{variant}" for number in moments for variant in range(VARIANTS)]
 
-    def arrived(self, span: Span, variant: int) -> list[Piece]:
-        """What reached the disk of what was in flight. The image's name decides, whatever other images there are."""
-        if variant == 0:
-            return []
-        return some_of(span.writes, random.Random(f"{self.seed}/{span.flushes}/{variant}"))
+    def moments(self) -> Iterator[Moment]:
+        """The moments at which the power could have been cut."""
+        with tempfile.TemporaryDirectory(prefix="moments-", dir=self.image.parent) as scratch:
+            yield from self.filesystem.moments(self.image, self.journal, Path(scratch))
+
+    def draw(self, moment: Moment, variant: int) -> random.Random | None:
+        """What decides which of what was in flight has arrived: the image's name, whatever other images there are."""
+        return random.Random(f"{self.seed}/{moment.number}/{variant}") if variant else None
 
 
 def check_images(cut: Cut, directory: Path, wanted: Callable[[str], bool]) -> list[str]:
     """What is wrong with the images whose names are wanted. Works in `directory`, which it makes and removes."""
-    checker = Checker(directory, BROKER_SETTINGS)
-    durable = DurableImage(directory / "durable", cut.image)
+    checker = Checker(directory, BROKER_SETTINGS, cut.filesystem)
     ledger, findings = cut.ledger(), []
-    for span in spans(cut.journal):
-        for variant in range(VARIANTS) if span.writes else ():
-            name = f"{span.flushes}/{variant}"
+    for moment in cut.moments():
+        for variant in range(VARIANTS) if moment.is_cut else ():
+            name = f"{moment.number}/{variant}"
             if wanted(name) and len(findings) < FINDINGS_MAX:
-                durable.cut(checker.image, cut.arrived(span, variant))
-                findings += [f"image {name} of {cut.seed}: {what}" for what in checker.check(ledger, span.end)]
-        durable.flush(span)
+                moment.cut(checker.image, cut.draw(moment, variant))
+                findings += [f"image {name} of {cut.seed}: {what}" for what in checker.check(ledger, moment.end)]
     shutil.rmtree(directory)
     return findings
 

@@ -1,12 +1,12 @@
-"""The images that a power cut could have left: all that was flushed, and any part of what was in flight."""
+"""The images that a power cut could have left of a device: all that was flushed, and any part of what was in flight."""
 
 import os
 import random
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from . import mounts
-from .journal import Span, Write
+from .journal import Span, Write, spans
 
 SECTOR, PAGE = 512, 4096
 # ext4 takes a write of its superblock for atomic: torn, the filesystem cannot be mounted, nor mended by `e2fsck -p`.
@@ -40,6 +40,33 @@ class DurableImage:
         with target.open("r+b") as file:
             for piece in arrived:
                 os.pwrite(file.fileno(), piece.data, piece.offset)
+
+
+class BlockMoment:
+    """The moment before a flush completes. It can be cut at until the next one is asked for."""
+
+    def __init__(self, span: Span, durable: DurableImage):
+        self.number = span.flushes
+        self.end = span.end
+        self.is_cut = bool(span.writes)
+        self._writes = span.writes
+        self._durable = durable
+
+    def arriving(self) -> list[bytes]:
+        """What is written with the flush."""
+        return [write.data for write in self._writes]
+
+    def cut(self, target: Path, rng: random.Random | None) -> None:
+        """Writes an image of what is durable, and with `rng` of some of what is in flight."""
+        self._durable.cut(target, some_of(self._writes, rng) if rng else [])
+
+
+def block_moments(image: Path, journal: Path, scratch: Path) -> Iterator[BlockMoment]:
+    """The moments of a life that began as `image`. Keeps an image in the directory `scratch`."""
+    durable = DurableImage(scratch / "durable", image)
+    for span in spans(journal):
+        yield BlockMoment(span, durable)
+        durable.flush(span)
 
 
 def some_of(writes: list[Write], rng: random.Random) -> list[Piece]:

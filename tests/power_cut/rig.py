@@ -5,7 +5,9 @@ import random
 import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Callable
@@ -14,9 +16,6 @@ from harness.broker import end_with_parent
 
 from . import mounts
 from .cut import Cut, check_share
-from .disk import LoggedDisk, format_image
-from .image import DurableImage, some_of
-from .journal import spans
 from .ledger import Ledger
 from .proof import unnoticed_losses
 from .workload import Life
@@ -78,14 +77,14 @@ class Rig:
         rng = random.Random(f"{self.seed}/{number}")
         directory = self._directory / f"life-{number}"
         directory.mkdir()
-        cut = Cut.of(f"{self.seed}/{number}", directory)
+        cut = Cut.of(f"{self.seed}/{number}", self.filesystem, directory)
         if previous is None:
-            format_image(cut.image, self.filesystem)
+            cut.filesystem.format(cut.image)
             ledger = Ledger()
         else:
             ledger = _cut_somewhere(previous, cut.image, rng)
             shutil.rmtree(previous.image.parent)
-        disk = LoggedDisk(directory, cut.image, cut.journal, self.filesystem)
+        disk = cut.filesystem.disk(directory, cut.image, cut.journal)
         life = Life(number, rng, disk, ledger, directory / "broker")
         try:
             life.run(flushes)
@@ -118,11 +117,9 @@ class Rig:
 
 def _cut_somewhere(previous: Cut, target: Path, rng: random.Random) -> Ledger:
     """The disk and the promises that a life begins with: those of some cut late in the one before."""
-    there = list(spans(previous.journal))
-    chosen = rng.randrange(len(there) * 3 // 4, len(there))
-    durable = DurableImage(target.with_name("durable"), previous.image)
-    for span in there[:chosen]:
-        durable.flush(span)
-    durable.cut(target, some_of(there[chosen].writes, rng))
-    durable.path.unlink()
-    return previous.ledger().carried_over(there[chosen].end)
+    count = sum(1 for _ in previous.moments())
+    chosen = rng.randrange(count * 3 // 4, count)
+    with closing(previous.moments()) as moments:
+        moment = next(islice(moments, chosen, None))
+        moment.cut(target, rng)
+        return previous.ledger().carried_over(moment.end)

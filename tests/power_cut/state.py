@@ -14,8 +14,14 @@ class DiskState:
 
     def __init__(self, path: Path):
         path.write_bytes(bytes(mmap.PAGESIZE))
-        with path.open("r+b") as file:
-            self._fields = memoryview(mmap.mmap(file.fileno(), mmap.PAGESIZE)).cast("Q")
+        self._fields = _mapped(path)
+
+    @staticmethod
+    def shared(path: Path) -> "DiskState":
+        """The page that somebody else has made."""
+        state = object.__new__(DiskState)
+        state._fields = _mapped(path)
+        return state
 
     def position(self) -> int:
         """How many entries the journal has. What is known at this moment is known at this position, or before it."""
@@ -33,6 +39,18 @@ class DiskState:
         """Lets every flush take so long."""
         self._fields[_FLUSH_DELAY_US] = int(seconds * 1e6)
 
+    def flush_delay(self) -> float:
+        """How many seconds a flush takes."""
+        return self._fields[_FLUSH_DELAY_US] / 1e6
+
+    def count_entry(self) -> None:
+        """The journal has one more. For the disk."""
+        self._fields[_ENTRIES] += 1
+
+    def count_flush(self) -> None:
+        """One more has completed. For the disk."""
+        self._fields[_FLUSHES] += 1
+
     def fail(self, kinds: int, after: int = 0, count: int = FOR_EVER) -> None:
         """Requests of these kinds fail: `count` of them, once `after` more have succeeded."""
         self._fields[_FAIL_KINDS] = 0
@@ -43,3 +61,8 @@ class DiskState:
     def heal(self) -> None:
         """No request fails any more."""
         self._fields[_FAIL_KINDS] = 0
+
+
+def _mapped(path: Path) -> memoryview:
+    with path.open("r+b") as file:
+        return memoryview(mmap.mmap(file.fileno(), mmap.PAGESIZE)).cast("Q")

@@ -10,7 +10,7 @@ from harness.broker import Highwater
 from harness.ledger import PERSISTENT
 
 from .check import DATA_DIR
-from .disk import LoggedDisk
+from .filesystems import Disk
 from .ledger import Ledger, author_of, value
 from .survey import survey
 
@@ -47,7 +47,7 @@ def settings(rng: random.Random) -> dict:
 class Life:
     """A broker from its start to the power cut, and the clients around it. The ledger gets every promise."""
 
-    def __init__(self, number: int, rng: random.Random, disk: LoggedDisk, ledger: Ledger, directory: Path):
+    def __init__(self, number: int, rng: random.Random, disk: Disk, ledger: Ledger, directory: Path):
         self.number = number
         self.rng = rng
         self.disk = disk

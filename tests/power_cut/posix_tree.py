@@ -1,0 +1,297 @@
+"""Files and directories as processes see them, what of them is durable, and what a power cut makes of the rest.
+
+The rules are those of the simulated disk (log-core/src/storage/sim/node.rs), which promises no more than POSIX:
+
+* Bytes and the length of a file are durable with a sync of the file. Until then each page, or each sector, is on the
+  disk as it was at a moment of its own since the last sync, and the length at another one.
+* A name is durable with a sync of the directory it is in. Until then any part of the directory's changes may have
+  arrived; half of the disks have a journal, on which that part is the beginning.
+* To rename is one change: a file keeps its old name or has its new one, and never none or both.
+* A sync of a file says nothing of its name, and one of a directory nothing of what is in its files.
+"""
+
+import os
+from pathlib import Path
+from random import Random
+from typing import Iterator, NamedTuple
+
+from .image import PAGE, SECTOR
+
+ROOT = 1
+
+
+class Write(NamedTuple):
+    """Bytes of a file."""
+
+    node: int
+    offset: int
+    data: bytes
+
+
+class SetLength(NamedTuple):
+    """A file is cut short, or grows by zeros."""
+
+    node: int
+    length: int
+
+
+class Create(NamedTuple):
+    """A new file or directory, under a name in `node`."""
+
+    node: int
+    name: str
+    child: int
+    is_directory: bool
+
+
+class Rename(NamedTuple):
+    """Another name in the same directory; what had that is gone."""
+
+    node: int
+    name: str
+    to: str
+
+
+class Remove(NamedTuple):
+    """A name goes."""
+
+    node: int
+    name: str
+
+
+class Sync(NamedTuple):
+    """A file or a directory becomes durable."""
+
+    node: int
+
+
+Operation = Write | SetLength | Create | Rename | Remove | Sync
+
+
+class Content:
+    """The bytes of a file. Zeros that were never written are not stored."""
+
+    def __init__(self, stored: bytes = b"", length: int = 0):
+        self.stored = bytearray(stored)
+        self.length = length
+
+    def copy(self) -> "Content":
+        """Another one that is alike."""
+        return Content(self.stored, self.length)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """What is there, up to the end of the file."""
+        count = max(0, min(count, self.length - offset))
+        return bytes(self.stored[offset : offset + count]).ljust(count, b"\0")
+
+    def store(self, offset: int, data: bytes) -> None:
+        """Writes, and grows as it has to."""
+        if len(self.stored) < offset:
+            self.stored.extend(bytes(offset - len(self.stored)))
+        self.stored[offset : offset + len(data)] = data
+        self.length = max(self.length, offset + len(data))
+
+    def set_length(self, length: int) -> None:
+        """Cuts it short, or lets it grow by zeros."""
+        del self.stored[length:]
+        self.length = length
+
+    def apply(self, change: Write | SetLength) -> None:
+        """Makes a change."""
+        if isinstance(change, Write):
+            self.store(change.offset, change.data)
+        else:
+            self.set_length(change.length)
+
+    def apply_within(self, change: Write | SetLength, start: int, end: int) -> None:
+        """Makes the part of a change that falls between two places. The length only grows."""
+        if isinstance(change, Write):
+            begin, stop = max(start, change.offset), min(end, change.offset + len(change.data))
+            if begin < stop:
+                self.store(begin, change.data[begin - change.offset : stop - change.offset])
+        else:
+            begin, stop = max(start, change.length), min(end, len(self.stored))
+            if begin < stop:
+                self.stored[begin:stop] = bytes(stop - begin)
+
+
+class File:
+    """A file: `live` is what processes see, and the changes make that of what is durable."""
+
+    def __init__(self, content: Content | None = None):
+        self.live = content or Content()
+        self.durable = self.live.copy()
+        # Each with its position in the journal, the oldest first.
+        self.changes: list[tuple[int, Write | SetLength]] = []
+
+    def change(self, position: int, change: Write | SetLength) -> None:
+        """Makes a change that is not durable yet."""
+        self.live.apply(change)
+        self.changes.append((position, change))
+
+    def sync(self) -> None:
+        """Everything is durable."""
+        for _, change in self.changes:
+            self.durable.apply(change)
+        self.changes.clear()
+
+    def left(self, survival: "Survival") -> Content:
+        """What is there after a cut."""
+        if survival.is_anything and self.changes:
+            return self._torn(survival.rng)
+        content = self.durable.copy()
+        for position, change in self.changes:
+            if position < survival.before:
+                content.apply(change)
+        return content
+
+    def _torn(self, rng: Random) -> Content:
+        changes = [change for _, change in self.changes]
+        length, cuts = self.durable.length, []
+        for number, change in enumerate(changes[: _moment(len(changes), rng)], 1):
+            if isinstance(change, Write):
+                length = max(length, change.offset + len(change.data))
+            else:
+                if change.length < length:
+                    cuts.append((number, -(-change.length // PAGE) * PAGE))
+                length = change.length
+        torn, unit = self.durable.copy(), rng.choice([SECTOR, PAGE])
+        ends = [change.offset + len(change.data) for change in changes if isinstance(change, Write)]
+        for start in range(0, max(len(torn.stored), *ends, 0), unit):
+            # Blocks that were given back when the file was cut short come back empty.
+            freed = max((number for number, end in cuts if end <= start), default=0)
+            for change in changes[: max(_moment(len(changes), rng), freed)]:
+                torn.apply_within(change, start, start + unit)
+        torn.set_length(length)
+        return torn
+
+
+class Directory:
+    """A directory: names, each with the node it belongs to."""
+
+    def __init__(self):
+        self.live: dict[str, int] = {}
+        self.durable: dict[str, int] = {}
+        # Each with its position in the journal: the name that goes, and the one that comes, with its node.
+        self.changes: list[tuple[int, str | None, tuple[str, int] | None]] = []
+
+    def change(self, position: int, gone: str | None, come: tuple[str, int] | None) -> None:
+        """Makes a change that is not durable yet."""
+        _change_names(self.live, gone, come)
+        self.changes.append((position, gone, come))
+
+    def sync(self) -> None:
+        """All names are durable."""
+        self.durable = dict(self.live)
+        self.changes.clear()
+
+    def left(self, survival: "Survival") -> dict[str, int]:
+        """The names that are there after a cut."""
+        names, rng = dict(self.durable), survival.rng
+        arrives = [position < survival.before for position, _, _ in self.changes]
+        if survival.is_anything and rng.random() < 0.5:
+            arrived = _moment(len(arrives), rng)
+            arrives = [number < arrived for number in range(len(arrives))]
+        elif survival.is_anything:
+            arrives = [rng.random() < 0.5 for _ in arrives]
+        for (_, gone, come), there in zip(self.changes, arrives):
+            if there:
+                _change_names(names, gone, come)
+        return names
+
+
+class Survival:
+    """Which of the changes that are not durable have reached the disk: those before a position, or any."""
+
+    def __init__(self, rng: Random | None, position: int):
+        """For a cut at a position: nothing survives without `rng`, and else what it draws."""
+        self.rng, self.before, self.is_anything = rng, 0, False
+        if rng is None:
+            return
+        way = rng.randrange(7)
+        if way == 0:
+            self.before = position
+        elif way == 1:
+            self.before = rng.randrange(position + 1)
+        else:
+            self.is_anything = True
+
+
+class Tree:
+    """All of it. What has lost its name stays, since a cut may bring the name back, or a process have it open."""
+
+    def __init__(self):
+        self.nodes: dict[int, File | Directory] = {ROOT: Directory()}
+
+    @staticmethod
+    def load(directory: Path) -> "Tree":
+        """What lies in a directory, all of it durable. Nodes have the same numbers each time."""
+        tree = Tree()
+        tree._load(tree.nodes[ROOT], directory)
+        return tree
+
+    def _load(self, directory: Directory, path: Path) -> None:
+        for entry in sorted(path.iterdir()):
+            number = len(self.nodes) + 1
+            directory.live[entry.name] = number
+            if entry.is_dir():
+                self.nodes[number] = Directory()
+                self._load(self.nodes[number], entry)
+            else:
+                data = entry.read_bytes()
+                self.nodes[number] = File(Content(data, len(data)))
+        directory.sync()
+
+    def apply(self, position: int, operation: Operation) -> None:
+        """Does what stands at a position of the journal."""
+        node = self.nodes[operation.node]
+        match operation:
+            case Write() | SetLength():
+                node.change(position, operation)
+            case Create(_, name, child, is_directory):
+                self.nodes[child] = Directory() if is_directory else File()
+                node.change(position, None, (name, child))
+            case Rename(_, name, to):
+                node.change(position, name, (to, node.live[name]))
+            case Remove(_, name):
+                node.change(position, name, None)
+            case Sync():
+                node.sync()
+
+    def left(self, survival: Survival) -> Iterator[tuple[Path, Content | None]]:
+        """What a cut leaves that has a name: paths, each after its directory's, with None for a directory."""
+        yield from self._left(ROOT, Path(), survival)
+
+    def _left(self, number: int, path: Path, survival: Survival) -> Iterator[tuple[Path, Content | None]]:
+        for name, child in sorted(self.nodes[number].left(survival).items()):
+            node = self.nodes[child]
+            if isinstance(node, File):
+                yield path / name, node.left(survival)
+            else:
+                yield path / name, None
+                yield from self._left(child, path / name, survival)
+
+    def write(self, target: Path, survival: Survival) -> None:
+        """Makes a directory of what a cut leaves."""
+        target.mkdir()
+        for path, content in self.left(survival):
+            if content is None:
+                (target / path).mkdir()
+                continue
+            with (target / path).open("wb") as file:
+                file.write(content.stored)
+                os.truncate(file.fileno(), content.length)
+
+
+def _change_names(names: dict[str, int], gone: str | None, come: tuple[str, int] | None) -> None:
+    names.pop(gone, None)
+    if come is not None:
+        # Of two renamings the second may have arrived alone, and a file still has one name.
+        for name in [name for name, node in names.items() if node == come[1]]:
+            del names[name]
+        names[come[0]] = come[1]
+
+
+def _moment(count: int, rng: Random) -> int:
+    """How many of so many changes had been made. Before the first and after the last are as likely as all between."""
+    return [0, count, rng.randrange(count + 1)][rng.randrange(3)]
