@@ -7,16 +7,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from harness.broker import ApacheKafka, Broker, Highwater
 
-# What a worker of pytest-xdist takes as one, beside a single file: what drives a browser, and what runs cargo.
+# What drives a browser is one at a time, and so is what runs cargo.
 GROUPS = {
     "test_console.py": "browser", "test_console_live.py": "browser", "test_console_use.py": "browser",
     "test_quick_start.py": "browser", "test_log_client.py": "cargo", "test_peers_driver.py": "cargo",
 }  # fmt: skip
 # What takes longest begins first, so that no worker is left with it at the end.
-LONG_FIRST = ["test_flights", "browser", "test_kafka_tools", "test_compat", "test_durability", "test_power_cut", "cargo"]
+LONG_FIRST = [
+    "test_flights.py", "browser", "test_kafka_tools.py", "test_compat.py", "test_durability.py", "test_power_cut.py",
+]  # fmt: skip
 
 KINDS = {"highwater": Highwater, "kafka": ApacheKafka}
 
@@ -39,14 +42,26 @@ def pytest_report_header(config):
     return f"broker: {config.getoption('--broker')}, seed: {config.getoption('--seed')} (repeat with --seed)"
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A worker has a group's tests to itself, with the fixtures that they share."""
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid.split("::")[0])
+
+    return ByGroup(config, log)
+
+
+def group_of(file: str) -> str:
+    """What a worker of pytest-xdist takes as one: a file's tests, or those of several files."""
+    return GROUPS.get(file, file)
+
+
 def pytest_collection_modifyitems(config, items):
-    # A worker has a group's tests to itself, with the fixtures that they share.
-    groups = {item: GROUPS.get(item.path.name, item.path.stem) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
-        items.sort(key=lambda item: LONG_FIRST.index(groups[item]) if groups[item] in LONG_FIRST else len(LONG_FIRST))
+    if hasattr(config, "workerinput"):
+        last = len(LONG_FIRST)
+        groups = {group: place for place, group in enumerate(LONG_FIRST)}
+        items.sort(key=lambda item: groups.get(group_of(item.path.name), last))
     if config.getoption("--broker") == "highwater":
         return
     for item in items:
@@ -74,8 +89,7 @@ _STARTED = pytest.StashKey[list]()
 @pytest.fixture
 def rng(request) -> random.Random:
     """A source of randomness that the run's seed and the test's name decide."""
-    # Not by the node's id, which pytest-xdist adds the worker's group to.
-    return random.Random(f"{request.config.getoption('--seed')}/{request.node.path.name}/{request.node.name}")
+    return random.Random(f"{request.config.getoption('--seed')}/{request.node.nodeid}")
 
 
 @pytest.fixture(scope="session")
