@@ -1,7 +1,6 @@
 """Topics, as tests make them."""
 
 import time
-from functools import cache
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -9,10 +8,21 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 TIMEOUT_S = 30
 
 
-@cache
+_clients: dict[str, AdminClient] = {}
+
+
 def admin(bootstrap: str) -> AdminClient:
     """The admin client of a broker. One for all, since a client that is dropped takes its unanswered calls with it."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200})
+    if bootstrap not in _clients:
+        settings = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
+        _clients[bootstrap] = AdminClient(settings)
+    return _clients[bootstrap]
+
+
+def forget_admin(bootstrap: str) -> None:
+    """Has the next call make a new client. A call that librdkafka 2.16 is given after it has lost its only broker and
+    before it has that back may wait for a handle that is being taken down, until it times out."""
+    _clients.pop(bootstrap, None)
 
 
 def create_topic(bootstrap: str, name: str, partitions: int = 1, config: dict | None = None) -> None:

@@ -16,6 +16,7 @@ import requests
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from .admin import forget_admin
 from .ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,6 +72,7 @@ class Broker:
     def start(self, wait: bool = True) -> "Broker":
         """Starts the process and, unless told otherwise, waits until it serves."""
         assert self.process is None, "already started"
+        forget_admin(self.bootstrap)
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command(),
