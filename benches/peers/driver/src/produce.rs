@@ -44,7 +44,7 @@ impl Produce {
         let for_long = Duration::from_secs_f64(self.producing.seconds);
         let mut number = 0_u64;
         // The clock is looked at every so often only: a look costs as much as a small record.
-        while number < self.records && (number % 64 != 0 || started.elapsed() < for_long) {
+        while number < self.records && (!number.is_multiple_of(64) || started.elapsed() < for_long) {
             let record = BaseRecord::<(), [u8], usize>::with_opaque_to(&self.target.topic, 0)
                 .partition((number % self.target.partitions as u64) as i32)
                 .payload(payload.of(number));
