@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Deletes every sync of the engine in turn and runs the crash suite, which has to fail each time.
+"""Leaves out every sync of the engine in turn and runs the crash suite, which has to fail each time.
 
     log-core/tests/crash/remove_each_sync.py [WORD...]
     log-core/tests/crash/remove_each_sync.py --rig MINUTES [--filesystem NAME] [--seed N] [WORD...]
 
 With --rig it is the power-cut rig that has to fail, within so many minutes a place: tests/setup has
-been run, by root. Works on a copy of the committed source, never on the checkout. With WORDs only
-the places whose description holds one. Ends with status 1 if some deletion goes unnoticed.
+been run, by root. Works on a copy of the committed source, in which each place asks the environment
+whether it is the one that is left out, so it is compiled once. With WORDs only the places whose
+description holds one. Ends with status 1 if a place goes unnoticed.
 """
 
 import argparse
@@ -92,12 +93,37 @@ PLACES = [
      "storage.rename(&temporary, &path)?;\n    storage.sync_dir(&dir.path)", "storage.rename(&temporary, &path)"),
     ("repair: its name, when it goes on", "log/repair.rs",
      "            dir.storage.sync_dir(&dir.path)?;\n            adjust", "            adjust"),
+    ("data directory: its name", "storage/mmap.rs", "opened?.sync_all()?", "drop(opened?)"),
     ("deleted partition: its new name, at the next start", "log/log_dir.rs",
      "self.storage.sync_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))?;", ""),
 ]
 
 # A write without its sync, for the one place where the two are one call.
 UNSYNCED = "self.open_random(&temporary, true)?.write_at(0, bytes)?;"
+
+VARIABLE = "HIGHWATER_LEFT_OUT"
+QUESTION = f"""
+/// Whether the sync at this place is left out.
+pub(crate) fn is_left_out(place: usize) -> bool {{
+    static PLACE: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
+    let chosen = || std::env::var("{VARIABLE}").ok().and_then(|place| place.parse().ok());
+    *PLACE.get_or_init(chosen) == Some(place)
+}}
+"""
+
+
+def either(place: int, call: str, instead: str) -> str:
+    """Source that does the one or, if the place is left out, the other."""
+    asked = f"crate::is_left_out({place})"
+    if declared := re.match(r"let \w+ = ", call):
+        call, instead = (text.removeprefix(declared[0]).removesuffix(";") for text in (call, instead))
+        return f"{declared[0]}if {asked} {{ {instead} }} else {{ {call} }};"
+    if instead and call.endswith(instead):
+        return f"if !{asked} {{ {call.removesuffix(instead)} }}{instead}"
+    if call.startswith(instead) and (link := re.fullmatch(r"\s*\.and_then\(\|\(\)\| (.*)\)", call[len(instead):])):
+        return f"{instead}.and_then(|()| if {asked} {{ Ok(()) }} else {{ {link[1]} }})"
+    branches = f"if {asked} {{ {instead} }} else {{ {call} }}" if instead else f"if !{asked} {{ {call} }}"
+    return branches if call.endswith(";") else f"({branches})"
 
 
 def main() -> int:
@@ -111,28 +137,35 @@ def main() -> int:
     unnoticed = 0
     copy = pathlib.Path(tempfile.mkdtemp(prefix="remove-each-sync-"))
     try:
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, check=True, capture_output=True)
-        subprocess.run(["tar", "-x", "-C", copy], input=archive.stdout, check=True)
-        for what, name, call, instead in PLACES:
-            if not any(word in what for word in words):
-                continue
-            path = copy / "log-core/src" / name
-            source = path.read_text()
-            if source.count(call) != 1:
-                raise SystemExit(f"{name}: {call!r} is there {source.count(call)} times: bring the list up to date")
-            path.write_text(source.replace(call, UNSYNCED if instead is None else instead))
-            verdict = run(copy) if arguments.rig is None else run_rig(copy, arguments)
-            path.write_text(source)
-            unnoticed += verdict is None
-            print(f"{what:<58} {verdict or 'NOT NOTICED'}", flush=True)
+        prepare(copy)
+        for place, (what, *_) in enumerate(PLACES):
+            if any(word in what for word in words):
+                environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, VARIABLE: str(place)}
+                verdict = run(copy, environment) if arguments.rig is None else run_rig(copy, environment, arguments)
+                unnoticed += verdict is None
+                print(f"{what:<58} {verdict or 'NOT NOTICED'}", flush=True)
     finally:
         shutil.rmtree(copy)
     return 1 if unnoticed else 0
 
 
-def run(copy: pathlib.Path) -> str | None:
-    """What the suite says against the changed source; None if it is content."""
-    environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, "HIGHWATER_CRASH_HISTORIES": HISTORIES}
+def prepare(copy: pathlib.Path) -> None:
+    """Makes the copy of the source, with the question at each place."""
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, check=True, capture_output=True)
+    subprocess.run(["tar", "-x", "-C", copy], input=archive.stdout, check=True)
+    with (copy / "log-core/src/lib.rs").open("a") as library:
+        library.write(QUESTION)
+    for place, (_, name, call, instead) in enumerate(PLACES):
+        path = copy / "log-core/src" / name
+        source = path.read_text()
+        if source.count(call) != 1:
+            raise SystemExit(f"{name}: {call!r} is there {source.count(call)} times: bring the list up to date")
+        path.write_text(source.replace(call, either(place, call, UNSYNCED if instead is None else instead)))
+
+
+def run(copy: pathlib.Path, environment: dict) -> str | None:
+    """What the suite says with a place left out; None if it is content."""
+    environment = {**environment, "HIGHWATER_CRASH_HISTORIES": HISTORIES}
     suites = [["--lib", "log::checkpoint"], ["--lib", "log::repair"],
               *(["--test", "crash", test] for test in ["two_faults", "no_history", "every_operation", "compaction"])]  # fmt: skip
     for suite in suites:
@@ -148,9 +181,9 @@ def run(copy: pathlib.Path) -> str | None:
     return None
 
 
-def run_rig(copy: pathlib.Path, arguments: argparse.Namespace) -> str | None:
-    """What the power-cut rig says of a binary that is built from the changed source; None if it is content."""
-    environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, "HIGHWATER_BIN": f"{TARGET}/debug/highwater"}
+def run_rig(copy: pathlib.Path, environment: dict, arguments: argparse.Namespace) -> str | None:
+    """What the power-cut rig says of a binary with a place left out; None if it is content."""
+    environment = {**environment, "HIGHWATER_BIN": f"{TARGET}/debug/highwater"}
     build = ["cargo", "build", "-q", "--locked", "--bin", "highwater"]
     built = subprocess.run(build, cwd=copy, env=environment, capture_output=True, text=True)
     if built.returncode != 0:
