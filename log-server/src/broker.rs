@@ -393,11 +393,11 @@ impl Opening {
             WriteMode::Mapped => log_core::storage::WriteMode::Mapped,
             WriteMode::Pwrite => log_core::storage::WriteMode::Pwrite,
         };
-        let storage = MmapStorage::open(path, mode).map_err(data_dir)?;
-        let storage: Arc<dyn Storage> = Arc::new(match self.disk {
-            Disk::Synced => storage,
-            Disk::Unsynced => storage.without_syncs(),
-        });
+        let storage = match self.disk {
+            Disk::Synced => MmapStorage::open(path, mode),
+            Disk::Unsynced => MmapStorage::open_without_syncs(path, mode),
+        };
+        let storage: Arc<dyn Storage> = Arc::new(storage.map_err(data_dir)?);
         let options = LogDirOptions { node_id: self.config.node_id, cluster_id: None };
         let log_dir_error = |source| StartError::LogDir { path: path.clone(), source };
         let log_dir = Arc::new(LogDir::open(storage.clone(), &options).map_err(log_dir_error)?);

@@ -58,7 +58,18 @@ pub struct MmapStorage {
 impl MmapStorage {
     /// Opens a directory, creating it if it is missing. Its name is durable then, whoever has made it.
     pub fn open(root: impl Into<PathBuf>, mode: WriteMode) -> io::Result<MmapStorage> {
-        let root = std::path::absolute(root.into())?;
+        MmapStorage::opened(root.into(), mode, Turns::default())
+    }
+
+    /// As [`open`](MmapStorage::open), and leaves out every sync: they answer `Ok` at once and promise nothing. What is
+    /// acknowledged is kept until the machine stops and no longer, which is all that a directory needs that goes with its
+    /// process. On a disk that is busy with something else the syncs would be most of its time.
+    pub fn open_without_syncs(root: impl Into<PathBuf>, mode: WriteMode) -> io::Result<MmapStorage> {
+        MmapStorage::opened(root.into(), mode, Turns::without_syncs())
+    }
+
+    fn opened(root: PathBuf, mode: WriteMode, turns: Turns) -> io::Result<MmapStorage> {
+        let root = std::path::absolute(root)?;
         let missing = root.ancestors().take_while(|path| !path.exists()).count();
         fs::create_dir_all(&root)?;
         // Each directory that was made is a name in the one above it. So is one that a process has made which was
@@ -66,25 +77,17 @@ impl MmapStorage {
         for (made_in, above) in root.ancestors().skip(1).take(missing.max(1)).enumerate() {
             match File::open(above) {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied && made_in >= missing => {}
-                opened => opened?.sync_all()?,
+                opened => turns.sync(|| opened?.sync_all())?,
             }
         }
-        let (whole, turns) = (WholeSync::of(&root)?, Arc::default());
-        Ok(MmapStorage { root, mode, call_bytes_min: CALL_BYTES_MIN, turns, whole })
+        let whole = WholeSync::of(&root)?;
+        Ok(MmapStorage { root, mode, call_bytes_min: CALL_BYTES_MIN, turns: Arc::new(turns), whole })
     }
 
     /// With [`WriteMode::Mapped`], has appends of this many bytes or more written by system call instead of
     /// [`CALL_BYTES_MIN`]: `usize::MAX` stores everything through the map. For measuring where the two break even.
     pub fn with_calls_from(mut self, bytes: usize) -> MmapStorage {
         self.call_bytes_min = bytes;
-        self
-    }
-
-    /// Leaves out every sync from now on: they answer `Ok` at once and promise nothing. What is acknowledged is then kept
-    /// until the machine stops and no longer, which is all that a directory needs that goes with its process. On a disk
-    /// that is busy with something else the syncs would be most of its time.
-    pub fn without_syncs(mut self) -> MmapStorage {
-        self.turns = Arc::new(Turns::without_syncs());
         self
     }
 

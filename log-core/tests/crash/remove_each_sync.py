@@ -93,7 +93,7 @@ PLACES = [
      "storage.rename(&temporary, &path)?;\n    storage.sync_dir(&dir.path)", "storage.rename(&temporary, &path)"),
     ("repair: its name, when it goes on", "log/repair.rs",
      "            dir.storage.sync_dir(&dir.path)?;\n            adjust", "            adjust"),
-    ("data directory: its name", "storage/mmap.rs", "opened?.sync_all()?", "drop(opened?)"),
+    ("data directory: its name", "storage/mmap.rs", "turns.sync(|| opened?.sync_all())?", "drop(opened?)"),
     ("deleted partition: its new name, at the next start", "log/log_dir.rs",
      "self.storage.sync_dir(TOPICS_DIR).map_err(LogDirError::at(TOPICS_DIR))?;", ""),
 ]
