@@ -229,7 +229,8 @@ impl Storage for MmapStorage {
         }
         file.set_len(0)?;
         file.write_all(owner.as_bytes())?;
-        self.turns.set_witness(path);
+        // Opened anew: a copy of this descriptor would keep the lock.
+        self.turns.set_witness(OpenOptions::new().write(true).open(&path)?);
         // The kernel releases the lock when the descriptor is closed, by kill -9 too.
         Ok(StorageLock::new(file))
     }

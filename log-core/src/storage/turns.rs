@@ -21,13 +21,13 @@
 //! and yet the sync answers `Ok`: it asks for the state of the journal before it waits, and not after.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 
 /// How long a read waits for syncs at most, so that a disk that never stops syncing is read all the
@@ -41,8 +41,8 @@ pub(super) struct Turns {
     syncs: Mutex<Syncs>,
     /// Some sync has ended.
     ended: Condvar,
-    /// A file that can be opened for writing as long as the file system takes writes.
-    witness: OnceLock<PathBuf>,
+    /// A file that is open for writing, to ask the file system by whether it takes writes.
+    witness: OnceLock<File>,
     /// Whether syncs are left out.
     skips: bool,
 }
@@ -105,17 +105,22 @@ impl Turns {
         if syncs.failed { Err(io::Error::other("another sync of the same disk has failed")) } else { Ok(()) }
     }
 
-    /// Names a file that stays, by which a file system that turns read-only is noticed.
-    pub(super) fn set_witness(&self, path: PathBuf) {
+    /// Takes a file that is open for writing, by which a file system that turns read-only is noticed.
+    pub(super) fn set_witness(&self, file: File) {
         // A second one would say the same.
-        let _ = self.witness.set(path);
+        let _ = self.witness.set(file);
     }
 
+    /// Asks in two ways, because kernels differ in how they turn ext4 read-only: up to 6.14 as a mount can be as well,
+    /// and since then by a mark of its own, which a write meets before it looks at how many bytes there are.
     fn takes_writes(&self) -> io::Result<()> {
         let Some(witness) = self.witness.get() else { return Ok(()) };
-        match OpenOptions::new().write(true).open(witness) {
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem || is_io(&error) => Err(error),
-            // What else keeps it from being opened, such as too many open files, says nothing about the sync.
+        // What else either may say tells nothing about the sync.
+        if let Err(errno @ (Errno::ROFS | Errno::IO)) = rustix::io::pwrite(witness, &[], 0) {
+            return Err(errno.into());
+        }
+        match fstatvfs(witness) {
+            Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::RDONLY) => Err(Errno::ROFS.into()),
             _ => Ok(()),
         }
     }
@@ -125,10 +130,6 @@ impl Turns {
         let mut syncs = self.syncs.lock();
         self.ended.wait_while_for(&mut syncs, |syncs| !syncs.running.is_empty(), PATIENCE);
     }
-}
-
-fn is_io(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// Whether an error may have cost what is in the disk's cache. For lack of room a file is not written, and no more.
