@@ -112,7 +112,7 @@ impl Rig {
         let flush = self.log.lock().expect("no panic").begin_flush();
         if let Some(flush) = flush {
             flush.run().expect("a healthy disk");
-            self.log.lock().expect("no panic").complete_flush(flush);
+            self.log.lock().expect("no panic").complete_flush(&flush);
         }
     }
 

@@ -8,6 +8,7 @@
 
 use crate::sync::atomic::{AtomicBool, Ordering};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::sync::Mutex;
@@ -27,16 +28,18 @@ use super::watermarks::{Bounds, LogPosition, Watermarks};
 /// for the producers' sake.
 pub(super) const SNAPSHOT_INTERVAL_BYTES: u64 = 64 << 20;
 
+/// Bytes of a segment below which its first reader is left to take the faults: there are few.
+const MAP_IN_BYTES_MIN: u64 = 128 << 10;
+
 /// What one flush makes durable: everything appended before it began.
 #[derive(Debug)]
 pub struct Flush {
-    /// The segments to sync: those rolled since the last flush, and the active one.
-    segments: Vec<Arc<Segment>>,
+    /// The segments to sync, those rolled since the last flush and the active one, and which of their bytes are new.
+    segments: Vec<(Arc<Segment>, Range<u64>)>,
     /// Where the high watermark was when it began.
     start_offset: i64,
     end_offset: i64,
     end: LogPosition,
-    bytes: u64,
     last_batch: Option<LastBatch>,
     health: Arc<DirHealth>,
     synced: AtomicBool,
@@ -49,7 +52,7 @@ impl Flush {
     /// If a sync fails, or one has failed before in this directory: it is offline then, and nothing
     /// that was not durable becomes so by trying again.
     pub fn run(&self) -> io::Result<()> {
-        for segment in &self.segments {
+        for (segment, _) in &self.segments {
             online(&self.health)?;
             let file = &segment.loaded().file;
             file.sync()
@@ -73,7 +76,7 @@ impl Flush {
 
     /// Notes that the segments are synced.
     fn finish(&self) {
-        for segment in &self.segments {
+        for (segment, _) in &self.segments {
             segment.note_named();
             // Blocks ahead of a sealed end are given back as soon as that is certain. Recovery knows
             // to take what follows the end for zeros, so it need not be durable.
@@ -99,7 +102,17 @@ impl Flush {
 
     /// Bytes of batches that it makes durable.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.segments.iter().map(|(_, bytes)| bytes.end - bytes.start).sum()
+    }
+
+    /// Puts what it has made durable into the page table, for the first reader, who would take a fault for every few
+    /// pages. After the sync and not before: a page that is in the page table is dearer to write back.
+    pub fn map_in(&self) {
+        for (segment, bytes) in &self.segments {
+            if bytes.end - bytes.start >= MAP_IN_BYTES_MIN {
+                segment.loaded().file.map_in(bytes.clone());
+            }
+        }
     }
 }
 
@@ -261,19 +274,16 @@ impl PartitionLog {
         if self.is_closed() || watermarks.high_watermark() == watermarks.log_end() {
             return None;
         }
-        let mut segments = Vec::with_capacity(self.unsynced.len() + 1);
-        segments.extend_from_slice(&self.unsynced);
-        segments.push(Arc::clone(&self.tail.segment));
         let durable = self.bounds.high_watermark;
-        let bytes = segments.iter().map(|segment| match segment.base_offset() == durable.segment {
-            true => segment.size_bytes().saturating_sub(durable.position),
-            false => segment.size_bytes(),
+        let segments = self.unsynced.iter().chain([&self.tail.segment]).map(|segment| {
+            let end = segment.size_bytes();
+            let start = if segment.base_offset() == durable.segment { durable.position.min(end) } else { 0 };
+            (Arc::clone(segment), start..end)
         });
-        let bytes = bytes.sum();
+        let segments = segments.collect();
         Some(Flush {
             segments,
             start_offset: watermarks.high_watermark(),
-            bytes,
             end_offset: watermarks.log_end(),
             end: self.bounds.log_end,
             last_batch: self.tail.last_batch,
@@ -284,7 +294,7 @@ impl PartitionLog {
 
     /// Moves the high watermark to where the flush began, and shows it to the readers. A flush that
     /// has not run, or has failed, moves nothing, and none does once the directory is offline.
-    pub fn complete_flush(&mut self, flush: Flush) {
+    pub fn complete_flush(&mut self, flush: &Flush) {
         let watermarks = self.bounds.watermarks;
         let durable = flush.synced.load(Ordering::Acquire) && !self.health.is_offline();
         if !durable || flush.end_offset <= watermarks.high_watermark() {

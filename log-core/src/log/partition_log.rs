@@ -250,7 +250,7 @@ impl PartitionLog {
     pub fn flush(&mut self) -> io::Result<()> {
         if let Some(flush) = self.begin_flush() {
             flush.run()?;
-            self.complete_flush(flush);
+            self.complete_flush(&flush);
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ fn what_is_appended_is_seen_once_it_is_durable() {
     let flush = log.begin_flush().expect("something to flush");
     log.append(&batch(6, &["c"]), 0, 78).expect("room");
     flush.run().expect("a healthy disk");
-    log.complete_flush(flush);
+    log.complete_flush(&flush);
     assert_eq!(log.watermarks(), Watermarks::new(0, 2, 2, 3), "what came after the flush began is not in it");
     assert_eq!(read_all(&reader, 0).len(), 2);
     log.flush().expect("a healthy disk");
@@ -34,7 +34,7 @@ fn a_flush_that_has_not_run_moves_nothing() {
     let (mut log, _) = disk.open(&LogConfig::default());
     log.append(&batch(5, &["a"]), 0, 77).expect("room");
     let flush = log.begin_flush().expect("something to flush");
-    log.complete_flush(flush);
+    log.complete_flush(&flush);
     assert_eq!(log.watermarks().high_watermark(), 0);
 }
 
@@ -145,7 +145,7 @@ fn a_poisoned_directory_takes_nothing_and_shows_what_was_durable() {
     let synced = log.begin_flush().expect("something to flush");
     synced.run().expect("a healthy disk");
     disk.health.poison("another partition's sync failed");
-    log.complete_flush(synced);
+    log.complete_flush(&synced);
     assert_eq!(log.watermarks().high_watermark(), 5);
     assert!(matches!(log.append(&batch(1, &["x"]), 0, 1), Err(AppendError::Offline { .. })));
     assert!(log.begin_flush().expect("still not durable").run().is_err());

@@ -163,6 +163,9 @@ pub trait SegmentFile: ReadAt {
     /// bring, or a file that has become too short does not have, is an `Err` here, and would be a
     /// SIGBUS to whoever touched it (R3). Syncs of the same disk go first.
     fn bring_in(&self, range: Range<u64>) -> io::Result<()>;
+    /// Puts a range of published bytes that is in memory into the page table, so that touching it takes no fault. A
+    /// hint.
+    fn map_in(&self, _range: Range<u64>) {}
     /// Makes every published byte durable. Any number of threads may call it beside the writer.
     fn sync(&self) -> io::Result<()>;
     /// Lets go of what writes of an earlier process to this file have failed of, which the first

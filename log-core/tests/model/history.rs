@@ -173,7 +173,7 @@ impl History {
         }
         flush.run().expect("a healthy disk");
         self.check_watermarks();
-        self.log.complete_flush(flush);
+        self.log.complete_flush(&flush);
         self.model.high_watermark = end;
     }
 
@@ -285,7 +285,7 @@ impl History {
         let Some(flush) = self.log.begin_flush() else { return };
         disk.fail_sync(disk.syncs());
         flush.run().expect_err("the sync was to fail");
-        self.log.complete_flush(flush);
+        self.log.complete_flush(&flush);
         self.check_watermarks();
         let batch = Batch::of(self.random_records(), 0);
         let refused = self.log.append(&batch.produced(Compression::None), 0, self.clock_ms);

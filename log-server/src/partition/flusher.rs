@@ -324,7 +324,8 @@ impl Flusher {
         match flush.run() {
             Ok(()) => {
                 let took = self.observe(started, std::slice::from_ref(&flush));
-                self.complete(partition, flush);
+                self.complete(partition, &flush);
+                flush.map_in();
                 Some(took)
             }
             Err(error) => {
@@ -353,7 +354,10 @@ impl Flusher {
         }
         let took = self.observe(started, &flushes);
         self.metrics.flushed_together.inc_by(flushes.len() as u64);
-        begun.into_iter().zip(flushes).for_each(|(partition, flush)| self.complete(partition, flush));
+        for (partition, flush) in begun.into_iter().zip(&flushes) {
+            self.complete(partition, flush);
+        }
+        flushes.iter().for_each(Flush::map_in);
         Some(took)
     }
 
@@ -366,7 +370,7 @@ impl Flusher {
         took
     }
 
-    fn complete(&self, partition: &Arc<Partition>, flush: Flush) {
+    fn complete(&self, partition: &Arc<Partition>, flush: &Flush) {
         partition.log().complete_flush(flush);
         let watermarks = partition.reader().watermarks();
         partition.waiters().advance(watermarks.high_watermark(), watermarks.last_stable());

@@ -103,7 +103,7 @@ impl History {
                 if flush.run().is_ok() {
                     return Err("a flush succeeded after a failed sync".to_owned());
                 }
-                log.complete_flush(flush);
+                log.complete_flush(&flush);
             }
             if log.watermarks().high_watermark() > slot.model.high_watermark {
                 return Err("the high watermark moved after a failed sync".to_owned());

@@ -108,7 +108,7 @@ impl History {
         if self.random.bool() {
             self.append(slot)?;
         }
-        self.log(slot).complete_flush(flush);
+        self.log(slot).complete_flush(&flush);
         self.saw(slot)
     }
 
@@ -132,7 +132,7 @@ impl History {
             self.append(some)?;
         }
         for (slot, flush) in slots.into_iter().zip(flushes) {
-            self.log(slot).complete_flush(flush);
+            self.log(slot).complete_flush(&flush);
             self.saw(slot)?;
         }
         Ok(())
@@ -146,11 +146,11 @@ impl History {
         let run = second.run();
         self.check(run, io_error)?;
         self.append(slot)?;
-        self.log(slot).complete_flush(second);
+        self.log(slot).complete_flush(&second);
         self.saw(slot)?;
         let run = first.run();
         self.check(run, io_error)?;
-        self.log(slot).complete_flush(first);
+        self.log(slot).complete_flush(&first);
         self.saw(slot)
     }
 

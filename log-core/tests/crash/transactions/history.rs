@@ -195,7 +195,7 @@ impl History {
         }
         let ran = flush.run();
         self.process.certain(ran, storage_error)?;
-        self.process.log().complete_flush(flush);
+        self.process.log().complete_flush(&flush);
         self.process.saw();
         self.check()
     }
