@@ -109,8 +109,8 @@ pub enum Reply {
     /// The answer, once the future has it. It is polled when all earlier answers are sent, and dropped with the
     /// connection: what must happen in any case has happened before.
     Pending(PendingFrame),
-    /// An answer that is being waited for, and the sync that it waits for: whoever sends the answers may make it, if
-    /// there is nothing else for him to do. Dropping the turn leaves it to the flusher.
+    /// An answer that is being waited for, and the sync that it waits for, whose thread may send it if no other goes
+    /// before it.
     PendingSync(Turn, PendingFrame),
     /// No answer is wanted (Produce with acks=0).
     None,

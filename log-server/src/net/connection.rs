@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use log_core::wire::{ApiKey, RequestHeader};
 use tokio::net::TcpStream;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::receiver::{ReceiveError, Receiver};
 use super::sender::{SendError, Sender};
-use crate::handler::{self, ConnectionInfo, Context, Frame, PendingFrame, Refusal, Reply, Request};
+use crate::handler::{self, ConnectionInfo, Context, PendingFrame, Refusal, Reply, Request};
 use crate::metrics::Phase;
+use crate::partition::Turn;
 
 /// Answers that may be queued or waited for on one connection before it is not read any further.
 const REPLIES_QUEUED_MAX: usize = 64;
@@ -53,21 +54,21 @@ enum End {
 
 /// Serves a connection until either side ends it.
 pub(super) async fn serve(
-    mut stream: TcpStream,
+    stream: TcpStream,
     info: Arc<ConnectionInfo>,
     context: Arc<Context>,
     budget: Arc<Semaphore>,
 ) {
     // Answers are written whole, so there is nothing for Nagle's algorithm to gather.
     let _ = stream.set_nodelay(true);
-    let (read_half, write_half) = stream.split();
+    let (read_half, write_half) = stream.into_split();
     let mut last = LastRequest::default();
     let (queue, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
     let mut receiver = Receiver::new(read_half, &context.config, budget);
-    let mut sender = Sender::new(write_half, Duration::from_millis(context.config.response_send_ms));
+    let sender = Sender::new(write_half, Duration::from_millis(context.config.response_send_ms));
     let end = {
         let read = read_requests(&mut receiver, queue, &info, &context, &mut last);
-        let write = write_replies(&mut sender, replies, &info, &context);
+        let write = write_replies(sender, replies, &info, &context);
         tokio::pin!(read, write);
         tokio::select! {
             // The writer ends when the queue is closed and empty, with an error, or with a refusal that it met.
@@ -88,7 +89,7 @@ pub(super) async fn serve(
 
 /// Reads frames and dispatches them in order until there is nothing more to read.
 async fn read_requests(
-    receiver: &mut Receiver<'_>,
+    receiver: &mut Receiver,
     queue: mpsc::Sender<Queued>,
     info: &Arc<ConnectionInfo>,
     context: &Arc<Context>,
@@ -170,7 +171,7 @@ async fn muted(info: &ConnectionInfo, context: &Context) -> bool {
 
 /// Sends the answers in the order of their requests until the queue is closed and empty.
 async fn write_replies(
-    sender: &mut Sender<'_>,
+    mut sender: Sender,
     mut replies: mpsc::Receiver<Queued>,
     info: &ConnectionInfo,
     context: &Arc<Context>,
@@ -184,23 +185,30 @@ async fn write_replies(
             let taken_at = Instant::now();
             requests.spent(queued.api, Phase::Queue, taken_at - queued.handled_at);
             let waits = !matches!(queued.reply, Reply::Ready(_));
-            let answered = match queued.reply {
-                Reply::Ready(frame) => Ok(frame),
-                Reply::Pending(pending) => answer(sender, pending).await,
-                Reply::PendingSync(turn, pending) => {
-                    if replies.is_empty() && sender.is_empty() && may_block() {
-                        tokio::task::block_in_place(|| turn.sync());
-                    } else {
-                        // Left to the flusher, before anybody waits for it.
-                        drop(turn);
+            let queued_bytes = match queued.reply {
+                Reply::Ready(frame) => Ok(sender.push(frame)),
+                Reply::Pending(pending) => answer(&mut sender, pending).await,
+                Reply::PendingSync(turn, pending) if replies.is_empty() && sender.is_empty() => {
+                    let Some((back, answered)) = answer_with_sync(sender, turn, pending).await else {
+                        return End::Panicked;
+                    };
+                    sender = back;
+                    match answered {
+                        Answered::Sent(bytes) => Ok(bytes),
+                        Answered::Waits(pending) => answer(&mut sender, pending).await,
+                        Answered::Not(end) => Err(end),
                     }
-                    answer(sender, pending).await
                 }
-                Reply::Close(refusal) => return flush_then(sender, End::Refused(refusal)).await,
+                Reply::PendingSync(turn, pending) => {
+                    // The sync is to have begun before anybody waits for it.
+                    drop(turn);
+                    answer(&mut sender, pending).await
+                }
+                Reply::Close(refusal) => return flush_then(&mut sender, End::Refused(refusal)).await,
                 Reply::None => continue,
             };
-            let frame = match answered {
-                Ok(frame) => frame,
+            let bytes = match queued_bytes {
+                Ok(bytes) => bytes,
                 Err(end) => return end,
             };
             let answered_at = if waits { Instant::now() } else { taken_at };
@@ -209,9 +217,8 @@ async fn write_replies(
             }
             requests.answered(queued.api, answered_at - queued.received_at);
             gathered.push((queued.api, answered_at));
-            let sent = sender.push(frame);
-            context.metrics.sent_bytes.inc_by(sent);
-            info.sent(sent);
+            context.metrics.sent_bytes.inc_by(bytes);
+            info.sent(bytes);
             if sender.wants_flush() {
                 break;
             }
@@ -228,8 +235,8 @@ async fn write_replies(
     End::Quiet
 }
 
-/// Waits for an answer. Those that are there already do not wait behind it.
-async fn answer(sender: &mut Sender<'_>, mut pending: PendingFrame) -> Result<Frame, End> {
+/// Waits for an answer and queues it. Those that are there already do not wait behind it. Returns its size in bytes.
+async fn answer(sender: &mut Sender, mut pending: PendingFrame) -> Result<u64, End> {
     let waited = match AssertUnwindSafe(&mut pending).catch_unwind().now_or_never() {
         Some(done) => done,
         None => {
@@ -238,18 +245,49 @@ async fn answer(sender: &mut Sender<'_>, mut pending: PendingFrame) -> Result<Fr
         }
     };
     match waited {
-        Ok(Ok(frame)) => Ok(frame),
+        Ok(Ok(frame)) => Ok(sender.push(frame)),
         Ok(Err(refusal)) => Err(flush_then(sender, End::Refused(refusal)).await),
         Err(_) => Err(flush_then(sender, End::Panicked).await),
     }
 }
 
-/// Whether this runtime has another thread that takes over from one that blocks.
-fn may_block() -> bool {
-    Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
+/// What has become of an answer that the thread which syncs was to send.
+enum Answered {
+    /// Its bytes are sent, or queued.
+    Sent(u64),
+    /// It is not there yet.
+    Waits(PendingFrame),
+    /// There is none.
+    Not(End),
 }
 
-async fn flush_then(sender: &mut Sender<'_>, end: End) -> End {
+/// Has the thread that syncs send the answer, which is there then. The sender comes back, but for a bug.
+async fn answer_with_sync(
+    mut sender: Sender,
+    turn: Turn,
+    mut pending: PendingFrame,
+) -> Option<(Sender, Answered)> {
+    let (back, answered) = oneshot::channel();
+    let runtime = Handle::current();
+    turn.sync_then(move || {
+        let _entered = runtime.enter();
+        let answer = match AssertUnwindSafe(&mut pending).catch_unwind().now_or_never() {
+            Some(Ok(Ok(frame))) => {
+                let bytes = sender.push(frame);
+                sender.send_at_once();
+                Answered::Sent(bytes)
+            }
+            Some(Ok(Err(refusal))) => Answered::Not(End::Refused(refusal)),
+            Some(Err(_)) => Answered::Not(End::Panicked),
+            None => Answered::Waits(pending),
+        };
+        // Nobody takes it if the connection has ended.
+        let _ = back.send((sender, answer));
+    });
+    answered.await.ok()
+}
+
+async fn flush_then(sender: &mut Sender, end: End) -> End {
     match sender.flush().await {
         Ok(()) => end,
         Err(error) => End::Send(error),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use log_core::wire::{ApiKey, CONTROL_AMPLIFICATION_MAX};
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::ReadHalf;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -90,8 +90,8 @@ impl ReceiveError {
 pub(super) type Charge = Option<OwnedSemaphorePermit>;
 
 /// The receiving half of a connection.
-pub(super) struct Receiver<'a> {
-    socket: ReadHalf<'a>,
+pub(super) struct Receiver {
+    socket: OwnedReadHalf,
     buffer: BytesMut,
     budget: Arc<Semaphore>,
     budget_bytes: usize,
@@ -100,8 +100,8 @@ pub(super) struct Receiver<'a> {
     frame_within: Duration,
 }
 
-impl<'a> Receiver<'a> {
-    pub(super) fn new(socket: ReadHalf<'a>, config: &BrokerConfig, budget: Arc<Semaphore>) -> Self {
+impl Receiver {
+    pub(super) fn new(socket: OwnedReadHalf, config: &BrokerConfig, budget: Arc<Semaphore>) -> Self {
         Receiver {
             socket,
             buffer: BytesMut::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::WriteHalf;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 
 use crate::handler::Frame;
@@ -29,15 +29,15 @@ pub(super) enum SendError {
 }
 
 /// The sending half of a connection.
-pub(super) struct Sender<'a> {
-    socket: WriteHalf<'a>,
+pub(super) struct Sender {
+    socket: OwnedWriteHalf,
     parts: VecDeque<Bytes>,
     queued_bytes: usize,
     stall_after: Duration,
 }
 
-impl<'a> Sender<'a> {
-    pub(super) fn new(socket: WriteHalf<'a>, stall_after: Duration) -> Self {
+impl Sender {
+    pub(super) fn new(socket: OwnedWriteHalf, stall_after: Duration) -> Self {
         Sender { socket, parts: VecDeque::new(), queued_bytes: 0, stall_after }
     }
 
@@ -65,11 +65,7 @@ impl<'a> Sender<'a> {
     /// The socket's, and [`SendError::Stalled`].
     pub(super) async fn flush(&mut self) -> Result<(), SendError> {
         while !self.parts.is_empty() {
-            let mut slices = [IoSlice::new(&[]); PARTS_PER_WRITE];
-            let count = self.parts.len().min(PARTS_PER_WRITE);
-            for (slice, part) in slices.iter_mut().zip(&self.parts) {
-                *slice = IoSlice::new(part);
-            }
+            let (slices, count) = slices(&self.parts);
             let write = self.socket.write_vectored(&slices[..count]);
             let written = timeout(self.stall_after, write)
                 .await
@@ -80,6 +76,15 @@ impl<'a> Sender<'a> {
             self.advance(written);
         }
         Ok(())
+    }
+
+    /// Sends what the socket takes without waiting. What it does not take, or what is wrong with it, is left for
+    /// [`flush`](Sender::flush).
+    pub(super) fn send_at_once(&mut self) {
+        let (slices, count) = slices(&self.parts);
+        if let Ok(written) = self.socket.try_write_vectored(&slices[..count]) {
+            self.advance(written);
+        }
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -94,4 +99,13 @@ impl<'a> Sender<'a> {
             self.parts.pop_front();
         }
     }
+}
+
+/// As many parts as one system call takes, and how many they are.
+fn slices(parts: &VecDeque<Bytes>) -> ([IoSlice<'_>; PARTS_PER_WRITE], usize) {
+    let mut slices = [IoSlice::new(&[]); PARTS_PER_WRITE];
+    for (slice, part) in slices.iter_mut().zip(parts) {
+        *slice = IoSlice::new(part);
+    }
+    (slices, parts.len().min(PARTS_PER_WRITE))
 }
