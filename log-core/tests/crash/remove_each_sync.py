@@ -87,8 +87,6 @@ PLACES = [
     ("many partitions opened: checkpoints written again before that sync", "log/log_dir_bulk.rs",
      "CheckpointFile::rewrite(&**self.storage(), &path)", "let _ = &path;\n                Ok(())"),
     ("repair: the segment without its holes", "log/repair.rs", "new.file.sync()?;", ""),
-    ("repair: the removal of its indexes", "log/repair.rs",
-     "storage.sync_dir(&dir.path)?;\n    storage.rename", "storage.rename"),
     ("repair: its name", "log/repair.rs",
      "storage.rename(&temporary, &path)?;\n    storage.sync_dir(&dir.path)", "storage.rename(&temporary, &path)"),
     ("repair: its name, when it goes on", "log/repair.rs",
