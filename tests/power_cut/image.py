@@ -2,8 +2,9 @@
 
 import os
 import random
+from itertools import islice
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Iterable, Iterator, NamedTuple
 
 from . import mounts
 from .journal import Span, Write, spans
@@ -22,20 +23,34 @@ class Piece(NamedTuple):
 
 
 class DurableImage:
-    """The disk with exactly what had been flushed; it moves on from flush to flush."""
+    """The disk with exactly what had been flushed; it moves on from flush to flush.
 
-    def __init__(self, path: Path, formatted: Path):
-        mounts.copy_sparse(formatted, path)
+    It is made when the first cut asks for it: whoever counts moments needs none.
+    """
+
+    def __init__(self, path: Path, formatted: Path, journal: Path):
         self.path = path
+        self._formatted = formatted
+        self._journal = journal
+        self._flushes = 0
 
     def flush(self, span: Span) -> None:
         """What was in flight has become durable."""
+        self._flushes += 1
+        if self.path.exists():
+            self._write([span])
+
+    def _write(self, flushed: Iterable[Span]) -> None:
         with self.path.open("r+b") as file:
-            for write in span.writes:
-                os.pwrite(file.fileno(), write.data, write.offset)
+            for span in flushed:
+                for write in span.writes:
+                    os.pwrite(file.fileno(), write.data, write.offset)
 
     def cut(self, target: Path, arrived: list[Piece]) -> None:
         """Writes an image of a cut: what is durable, and what else has arrived."""
+        if not self.path.exists():
+            mounts.copy_sparse(self._formatted, self.path)
+            self._write(islice(spans(self._journal), self._flushes))
         mounts.copy_sparse(self.path, target)
         with target.open("r+b") as file:
             for piece in arrived:
@@ -63,7 +78,7 @@ class BlockMoment:
 
 def block_moments(image: Path, journal: Path, scratch: Path) -> Iterator[BlockMoment]:
     """The moments of a life that began as `image`. Keeps an image in the directory `scratch`."""
-    durable = DurableImage(scratch / "durable", image)
+    durable = DurableImage(scratch / "durable", image, journal)
     for span in spans(journal):
         yield BlockMoment(span, durable)
         durable.flush(span)
