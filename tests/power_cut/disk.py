@@ -88,8 +88,4 @@ class LoggedDisk:
             subprocess.run(["losetup", "--detach", self._loop], capture_output=True)
             self._loop = None
         subprocess.run(["umount", "--lazy", str(self._device)], capture_output=True)
-        try:
-            self._server.wait(5)
-        except subprocess.TimeoutExpired:
-            self._server.kill()
-            self._server.wait()
+        mounts.end(self._server)

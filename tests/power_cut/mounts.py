@@ -104,6 +104,15 @@ def run(*command: str) -> str:
     return result.stdout
 
 
+def end(server: subprocess.Popen) -> None:
+    """Waits for a process that has nothing to serve any more, and not for long."""
+    try:
+        server.wait(5)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
 def copy_sparse(source: Path, target: Path) -> None:
     """Copies a file without its holes."""
     with source.open("rb") as read, target.open("wb") as written:

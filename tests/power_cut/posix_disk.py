@@ -45,10 +45,6 @@ class PosixDisk:
     def close(self) -> None:
         """Takes everything down, whatever state it is in."""
         subprocess.run(["umount", "--lazy", str(self.mount_point)], capture_output=True)
-        try:
-            self._daemon.wait(5)
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
+        mounts.end(self._daemon)
         said = self._log.read_text(errors="replace")
         assert not said, f"the POSIX disk says {said}"
