@@ -1,9 +1,8 @@
 """A short run of the bank (bank/): transactions while workers and broker are killed."""
 
-import subprocess
-import sys
-
 import pytest
+
+from harness.modules import run_module
 
 TIMEOUT_S = 280
 
@@ -18,9 +17,4 @@ def test_every_transfer_is_applied_once_and_no_reader_sees_another_total(tests_d
     broker = request.config.getoption("--broker")
     arguments = ["--seed", rng.randrange(2**32), "--minutes", MINUTES, "--broker", broker]
     arguments += ["--group-protocol", group_protocol] + (["--spare-broker"] if broker == "kafka" else [])
-    result = subprocess.run(
-        [sys.executable, "-m", "bank", *map(str, arguments)],
-        cwd=tests_dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S,
-    )  # fmt: skip
-    print(result.stdout, result.stderr, sep="")
-    assert result.returncode == 0, f"bank/run {' '.join(map(str, arguments))} finds something"
+    run_module(tests_dir, "bank", *arguments, timeout_s=TIMEOUT_S)
