@@ -13,12 +13,15 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import Iterator
 
 from . import fuse
 from .fuse import Attributes, Opcode
 from .posix_journal import encoded
-from .posix_tree import ROOT, Content, Create, Directory, File, Operation, Remove, Rename, SetLength, Sync, Tree, Write
-from .state import DiskState
+from .posix_tree import (
+    ROOT, Content, Create, Directory, File, Lose, Operation, Remove, Rename, SetLength, Sync, Tree, Write,
+)  # fmt: skip
+from .state import DIRECTORIES, FAIL_FLUSHES, FILES, DiskState
 
 SIZE = 128 << 20
 
@@ -29,6 +32,8 @@ class Daemon:
     def __init__(self, image: Path, journal: Path, state: Path):
         self._tree = Tree.load(image)
         self._next = len(self._tree.nodes) + 1
+        # The name that each node has had last.
+        self._last_names = dict(self._all_names(ROOT))
         self._journal = os.open(journal, os.O_WRONLY | os.O_APPEND)
         self._state = DiskState.shared(state)
         self.handlers = {
@@ -45,6 +50,12 @@ class Daemon:
         os.write(self._journal, encoded(operation))
         self._tree.apply(self._state.position(), operation)
         self._state.count_entry()
+
+    def _all_names(self, directory: int) -> Iterator[tuple[int, str]]:
+        for name, node in self._names(directory).items():
+            yield node, name
+            if isinstance(self._tree.nodes[node], Directory):
+                yield from self._all_names(node)
 
     def _content(self, node: int) -> Content:
         return self._tree.nodes[node].live
@@ -80,6 +91,7 @@ class Daemon:
             raise OSError(errno.EEXIST, name)
         node, self._next = self._next, self._next + 1
         self._do(Create(directory, name, node, is_directory))
+        self._last_names[node] = name
         return self._attributes(node)
 
     def _mkdir(self, directory: int, arguments: memoryview) -> bytes:
@@ -119,6 +131,7 @@ class Daemon:
             raise OSError(errno.ENOTEMPTY, to)
         if node != there:
             self._do(Rename(directory, name, to))
+            self._last_names[node] = to
         return b""
 
     def _read(self, node: int, arguments: memoryview) -> bytes:
@@ -126,8 +139,8 @@ class Daemon:
         return self._content(node).read(offset, count)
 
     def _write(self, node: int, arguments: memoryview) -> bytes:
-        _, offset, count = struct.unpack_from("<QQI", arguments)
-        self._do(Write(node, offset, bytes(arguments[40 : 40 + count])))
+        _, offset, count, flags = struct.unpack_from("<QQI12xI", arguments)
+        self._do(Write(node, offset, bytes(arguments[40 : 40 + count]), bool(flags & os.O_DIRECT)))
         return fuse.written(count)
 
     def _fallocate(self, node: int, arguments: memoryview) -> bytes:
@@ -140,9 +153,26 @@ class Daemon:
 
     def _sync(self, node: int, _arguments: memoryview) -> bytes:
         time.sleep(self._state.flush_delay())
+        if self._state.is_killing() or (self._tree.nodes[node].changes and self._kills(node)):
+            # Nobody lives to hear it.
+            raise OSError(errno.EIO, "killed")
+        if self._state.is_to_fail(FAIL_FLUSHES, self._last_names.get(node, "")):
+            # Names that did not arrive stay what they are, in doubt.
+            if isinstance(self._tree.nodes[node], File):
+                self._do(Lose(node, self._state.position()))
+            raise OSError(errno.EIO, "told to fail")
         self._do(Sync(node))
         self._state.count_flush()
         return b""
+
+    def _kills(self, node: int) -> bool:
+        there, names = self._tree.nodes[node], [self._last_names.get(node, "")]
+        if isinstance(there, File):
+            return self._state.kill_if_told(FILES, names)
+        for _, gone, come in there.changes:
+            names += [gone] if gone else []
+            names += [come[0]] if come else []
+        return self._state.kill_if_told(DIRECTORIES, names)
 
     def _readdir(self, node: int, arguments: memoryview) -> bytes:
         entries = [(name, self._attributes(child)) for name, child in self._names(node).items()]

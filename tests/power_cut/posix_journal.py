@@ -4,12 +4,14 @@ It is a list of entries:
 
     | at | bytes | field  |                                                                                 |
     |---:|------:|--------|---------------------------------------------------------------------------------|
-    |  0 |     1 | kind   | 1 write, 2 length, 3 new file, 4 new directory, 5 rename, 6 remove, 7 sync       |
+    |  0 |     1 | kind   | 1 write, 2 length, 3 new file, 4 new directory, 5 rename, 6 remove, 7 sync,      |
+    |    |       |        | 8 sync that failed, 9 write past the page cache                                 |
     |  1 |     3 |        | 0                                                                               |
     |  4 |     4 | length | bytes of data                                                                   |
     |  8 |     8 | node   | what is changed: a file, or the directory that a name is in                     |
-    | 16 |     8 | number | 1: where it is written; 2: how long the file is; 3 and 4: the new node; else 0  |
-    | 24 |     … | data   | 1: the bytes; 3, 4 and 6: the name; 5: the old name, a zero byte, the new name  |
+    | 16 |     8 | number | 1, 9: where it is written; 2: how long the file is; 3, 4: the new node;          |
+    |    |       |        | 8: the seed of what is lost; else 0                                             |
+    | 24 |     … | data   | 1, 9: the bytes; 3, 4, 6: the name; 5: the old name, a zero byte, the new name  |
 """
 
 import mmap
@@ -17,17 +19,17 @@ import struct
 from pathlib import Path
 from typing import Iterator
 
-from .posix_tree import Create, Operation, Remove, Rename, SetLength, Sync, Write
+from .posix_tree import Create, Lose, Operation, Remove, Rename, SetLength, Sync, Write
 
 _ENTRY = struct.Struct("<BxxxIQQ")
-_WRITE, _LENGTH, _FILE, _DIRECTORY, _RENAME, _REMOVE, _SYNC = range(1, 8)
+_WRITE, _LENGTH, _FILE, _DIRECTORY, _RENAME, _REMOVE, _SYNC, _LOSE, _DIRECT_WRITE = range(1, 10)
 
 
 def encoded(operation: Operation) -> bytes:
     """The entry of an operation."""
     match operation:
-        case Write(node, offset, data):
-            kind, number = _WRITE, offset
+        case Write(node, offset, data, is_direct):
+            kind, number = _DIRECT_WRITE if is_direct else _WRITE, offset
         case SetLength(node, length):
             kind, number, data = _LENGTH, length, b""
         case Create(node, name, child, is_directory):
@@ -38,6 +40,8 @@ def encoded(operation: Operation) -> bytes:
             kind, number, data = _REMOVE, 0, name.encode()
         case Sync(node):
             kind, number, data = _SYNC, 0, b""
+        case Lose(node, seed):
+            kind, number, data = _LOSE, seed, b""
     return _ENTRY.pack(kind, len(data), node, number) + data
 
 
@@ -56,8 +60,8 @@ def operations(path: Path) -> Iterator[Operation]:
 
 
 def _decoded(kind: int, node: int, number: int, data: bytes) -> Operation:
-    if kind == _WRITE:
-        return Write(node, number, data)
+    if kind in (_WRITE, _DIRECT_WRITE):
+        return Write(node, number, data, kind == _DIRECT_WRITE)
     if kind == _LENGTH:
         return SetLength(node, number)
     if kind in (_FILE, _DIRECTORY):
@@ -66,5 +70,7 @@ def _decoded(kind: int, node: int, number: int, data: bytes) -> Operation:
         return Rename(node, *data.decode().split("\0"))
     if kind == _REMOVE:
         return Remove(node, data.decode())
+    if kind == _LOSE:
+        return Lose(node, number)
     assert kind == _SYNC, f"an entry is of kind {kind}"
     return Sync(node)

@@ -8,6 +8,8 @@ The rules are those of the simulated disk (log-core/src/storage/sim/node.rs), wh
   arrived; half of the disks have a journal, on which that part is the beginning.
 * To rename is one change: a file keeps its old name or has its new one, and never none or both.
 * A sync of a file says nothing of its name, and one of a directory nothing of what is in its files.
+* A sync of a file that fails loses some of what it was to write, and the rest passes for written: processes see it, and
+  the next sync does not write it. A page that had never been written before may be beyond the cache's reach then.
 """
 
 import os
@@ -21,11 +23,12 @@ ROOT = 1
 
 
 class Write(NamedTuple):
-    """Bytes of a file."""
+    """Bytes of a file, through the page cache or past it."""
 
     node: int
     offset: int
     data: bytes
+    is_direct: bool = False
 
 
 class SetLength(NamedTuple):
@@ -65,7 +68,14 @@ class Sync(NamedTuple):
     node: int
 
 
-Operation = Write | SetLength | Create | Rename | Remove | Sync
+class Lose(NamedTuple):
+    """A sync of a file fails, and a draw with this seed decides what of it arrives."""
+
+    node: int
+    seed: int
+
+
+Operation = Write | SetLength | Create | Rename | Remove | Sync | Lose
 
 
 class Content:
@@ -123,27 +133,55 @@ class File:
         self.durable = self.live.copy()
         # Each with its position in the journal, the oldest first.
         self.changes: list[tuple[int, Write | SetLength]] = []
+        # Pages whose first write has failed: what is written to them through the cache never arrives.
+        self.stuck: set[int] = set()
 
     def change(self, position: int, change: Write | SetLength) -> None:
         """Makes a change that is not durable yet."""
         self.live.apply(change)
         self.changes.append((position, change))
+        if isinstance(change, SetLength):
+            # Blocks that are given back, and with them what was wrong with them.
+            self.stuck = {page for page in self.stuck if page * PAGE < change.length}
+        elif change.is_direct:
+            self.stuck -= set(range(change.offset // PAGE, -(-(change.offset + len(change.data)) // PAGE)))
 
     def sync(self) -> None:
-        """Everything is durable."""
+        """Everything is durable that can be."""
         for _, change in self.changes:
             self.durable.apply(change)
         self.changes.clear()
+        self._blank_stuck(self.durable)
+
+    def lose(self, rng: Random) -> None:
+        """A sync fails: some of it has arrived, and the rest counts as written from now on."""
+        if self.changes:
+            self.durable = self._torn(rng)
+            self.changes.clear()
+        self.durable.set_length(self.live.length)
+        self._blank_stuck(self.durable)
+        for page in range(-(-len(self.live.stored) // PAGE)):
+            place = slice(page * PAGE, (page + 1) * PAGE)
+            if any(self.live.stored[place]) and not any(self.durable.stored[place]) and rng.random() < 0.5:
+                self.stuck.add(page)
 
     def left(self, survival: "Survival") -> Content:
         """What is there after a cut."""
         if survival.is_anything and self.changes:
-            return self._torn(survival.rng)
-        content = self.durable.copy()
-        for position, change in self.changes:
-            if position < survival.before:
-                content.apply(change)
+            content = self._torn(survival.rng)
+        else:
+            content = self.durable.copy()
+            for position, change in self.changes:
+                if position < survival.before:
+                    content.apply(change)
+        self._blank_stuck(content)
         return content
+
+    def _blank_stuck(self, content: Content) -> None:
+        for page in self.stuck:
+            start, end = page * PAGE, min((page + 1) * PAGE, len(content.stored))
+            if start < end:
+                content.stored[start:end] = bytes(end - start)
 
     def _torn(self, rng: Random) -> Content:
         changes = [change for _, change in self.changes]
@@ -257,6 +295,8 @@ class Tree:
                 node.change(position, name, None)
             case Sync():
                 node.sync()
+            case Lose(_, seed):
+                node.lose(Random(seed))
 
     def left(self, survival: Survival) -> Iterator[tuple[Path, Content | None]]:
         """What a cut leaves that has a name: paths, each after its directory's, with None for a directory."""
