@@ -11,13 +11,15 @@ from multiprocessing import get_context
 
 import pytest
 
+from harness.modules import run_module
 from power_cut import mounts
 from power_cut.image import PAGE, SECTOR
-from power_cut.ledger import Found, Ledger, value
+from power_cut.ledger import COMPACTED, KEYS, Found, Ledger, key, value
 from power_cut.posix_disk import PosixDisk
 from power_cut.posix_image import posix_moments
 from power_cut.posix_journal import encoded
-from power_cut.posix_tree import ROOT, Create, Remove, Rename, SetLength, Sync, Write
+from power_cut.posix_tree import ROOT, Create, Lose, Remove, Rename, SetLength, Sync, Write
+from power_cut.state import DIRECTORIES, FAIL_FLUSHES, FILES
 
 pytestmark = pytest.mark.highwater_only("Kafka does not sync before it acknowledges")
 
@@ -27,13 +29,7 @@ TIMEOUT_S = 280
 def rig(tests_dir, *arguments) -> subprocess.CompletedProcess:
     """Runs the rig in a process of its own, since it needs mounts of its own."""
     _skip_without_mounts()
-    result = subprocess.run(
-        [sys.executable, "-m", "power_cut", *map(str, arguments)],
-        cwd=tests_dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S,
-    )  # fmt: skip
-    print(result.stdout, result.stderr, sep="")
-    assert result.returncode == 0, f"power_cut/run {' '.join(map(str, arguments))} finds something"
-    return result
+    return run_module(tests_dir, "power_cut", *arguments, timeout_s=TIMEOUT_S)
 
 
 def _skip_without_mounts() -> None:
@@ -55,7 +51,7 @@ def seed(rng) -> int:
 
 def test_every_image_of_two_power_cuts_holds_what_was_promised(tests_dir, seed):
     """A life on a new disk, a power cut, another life on what it left; every image of both."""
-    rig(tests_dir, "--seed", seed, "--lives", 2, "--flushes", 180)
+    rig(tests_dir, "--seed", seed, "--lives", 2, "--flushes", 100)
 
 
 def test_every_image_of_a_disk_that_promises_posix_alone_holds_it_too(tests_dir, seed):
@@ -128,6 +124,48 @@ def test_what_was_promised_is_enough(position, state):
 def test_a_broken_promise_is_found(position, state, complaint):
     """Lost, missing, doubled, out of order, deleted too much or too little, forgotten, invented."""
     assert [what for what in promised().broken(state, position) if complaint in what]
+
+
+def test_of_a_compacted_topic_the_latest_of_each_key_has_to_be_there():
+    """What is older may be gone, and nothing else may."""
+    name, count = f"{COMPACTED}-0", 8 * KEYS
+    ledger = Ledger()
+    ledger.create_asked(name, 1, position=1).created = 2
+    records = [value("me", name, 0, number) for number in range(count)]
+    for offset in range(count):
+        ledger.record_known(name, 0, offset, "me", 3)
+    latest = {key(name, 0, number): number for number in range(count)}
+    least = [record if number in latest.values() else None for number, record in enumerate(records)]
+    assert ledger.broken(Found({name: [(0, records)]}), 3) == ledger.broken(Found({name: [(0, least)]}), 3) == []
+    for number in latest.values():
+        gone = [*least[:number], None, *least[number + 1 :]]
+        assert ledger.broken(Found({name: [(0, gone)]}), 3) == [f"{name}-0: offset {number} has no record"]
+    assert "ends at" in ledger.broken(Found({name: [(0, least[:-1])]}), 3)[0]
+
+
+def test_what_is_damaged_may_be_lost_and_no_more():
+    """From the moment on at which it was about to be damaged."""
+    ledger, state = promised(), found(1, 1, 2)
+    state.topics["t"][0][1][0] = None
+    ledger.damaged("t", 0, 10, 1, 2)
+    assert ledger.broken(state, 10) == [] and ledger.in_repair(10) == ["t-0"]
+    assert ledger.broken(state, 9) == ["t-0: offset 1 has no record"] and ledger.in_repair(9) == []
+    ledger.given_up(12)
+    assert ledger.in_repair(11) == ["t-0"] and ledger.in_repair(12) == []
+    state.topics["t"][0][1][1] = None
+    assert ledger.broken(state, 12) == ["t-0: offset 2 has no record"]
+    assert ledger.carried_over(11).in_repair(0) == ["t-0"] and ledger.carried_over(12).in_repair(0) == []
+
+
+def test_what_was_in_the_quarantine_has_to_stay_there():
+    """With all its bytes."""
+    ledger, state = promised(), found(1, 1, 2)
+    state.quarantined = {"tail": b"torn"}
+    ledger.shown(state, 10)
+    assert ledger.broken(state, 10) == [] and ledger.broken(found(1, 1, 2), 9) == []
+    assert ledger.broken(found(1, 1, 2), 10) == ["tail: is gone from the quarantine"]
+    state.quarantined = {"tail": b"t"}
+    assert ledger.carried_over(10).broken(state, 0) == ["tail: is another one from the quarantine"]
 
 
 def test_another_record_at_an_acknowledged_offset_is_found():
@@ -217,6 +255,26 @@ def test_a_page_may_be_as_it_was_at_any_moment(left):
     assert {(image["file"][:1], image["file"][PAGE : PAGE + 1]) for image in images} == {
         (first, second) for first in (b"o", b"1", b"3") for second in (b"o", b"2")
     }
+
+
+def test_what_a_failed_sync_has_lost_passes_for_written(left):
+    """The next sync does not write it; what is written again it writes."""
+    lost = [Write(FILE, 0, b"new"), Lose(FILE, 0), Sync(FILE)]
+    losses = {seed: left(Write(FILE, 0, b"new"), Lose(FILE, seed), Sync(FILE))["file"][:3] for seed in range(50)}
+    assert set(losses.values()) == {b"ooo", b"new"}
+    seed = next(seed for seed, there in losses.items() if there == b"ooo")
+    lost = [Write(FILE, 0, b"new"), Lose(FILE, seed)]
+    assert {image["file"][:3] for image in outcomes(left, *lost, Sync(FILE))} == {b"ooo"}
+    assert {image["file"][:3] for image in outcomes(left, *lost, Write(FILE, 0, b"new"), Sync(FILE))} == {b"new"}
+
+
+def test_a_page_whose_first_write_failed_may_be_out_of_reach_of_the_cache(left):
+    """Until it is written past it."""
+    new, again = [Create(ROOT, "new", NEW, False), Sync(ROOT), Write(NEW, 0, b"new")], Write(NEW, 0, b"new")
+    through = {seed: left(*new, Lose(NEW, seed), again, Sync(NEW))["new"] for seed in range(50)}
+    assert set(through.values()) == {b"\0\0\0", b"new"}
+    seed = next(seed for seed, there in through.items() if there == b"\0\0\0")
+    assert left(*new, Lose(NEW, seed), again._replace(is_direct=True), Sync(NEW))["new"] == b"new"
 
 
 def test_a_length_is_durable_with_a_sync_of_its_file(left):
@@ -329,6 +387,57 @@ def _use_disk(directory) -> None:
             os.rename(disk.mount_point / "file", there / "file")
         (disk.mount_point / "file").write_bytes(b"short")
         os.fsync(os.open(disk.mount_point, os.O_RDONLY))
+    finally:
+        disk.close()
+
+
+@pytest.mark.parametrize("kinds, name, after, kept", [
+    (FILES, ".log", 0, ["ready"]), (FILES, ".log", 1, ["ready", "a"]), (DIRECTORIES, "b.log", 0, ["ready", "a", "b"]),
+    (FILES, "other", 0, ["ready", "a", "b", "names"]),
+])  # fmt: skip
+def test_a_process_is_killed_in_a_sync_and_that_is_not_done(tmp_path, kinds, name, after, kept):
+    """The one that was asked for, of those that have something to do. What it has done before outlives it."""
+    _skip_without_mounts()
+    (tmp_path / "image").mkdir()
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        assert apart.submit(_kill_in_sync, tmp_path, kinds, name, after).result() == kept
+
+
+# Says after each sync that it is done.
+SYNCING = """
+import os, sys
+a, b = os.open("a.log", os.O_CREAT | os.O_RDWR), os.open("b.log", os.O_CREAT | os.O_RDWR)
+print("ready", flush=True)
+sys.stdin.readline()
+for name, file in {"a": a, "b": b, "names": os.open(".", os.O_RDONLY)}.items():
+    if name != "names":
+        os.write(file, name.encode())
+    os.fsync(file)
+    os.fsync(file)
+    print(name, flush=True)
+"""
+
+
+def _kill_in_sync(directory, kinds, name, after) -> list[str]:
+    """What the process says before it ends. In a process of its own, for the mount."""
+    mounts.enter_namespace()
+    disk = PosixDisk(directory, directory / "image", directory / "journal")
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SYNCING],
+            cwd=disk.mount_point, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        said = [process.stdout.readline().strip()]
+        disk.state.kill_at_sync(process.pid, kinds, name, after)
+        said += process.communicate("go\n")[0].split()
+        there = {path.name: path.read_text() for path in disk.mount_point.iterdir()}
+        assert {done: done for done in said[1:3]}.items() <= {name[0]: text for name, text in there.items()}.items()
+        assert disk.state.has_killed() == (process.returncode != 0)
+        disk.state.spare()
+        disk.state.fail(FAIL_FLUSHES, count=1)
+        with pytest.raises(OSError):
+            os.fsync(os.open(disk.mount_point / "a.log", os.O_RDWR))
+        return said
     finally:
         disk.close()
 

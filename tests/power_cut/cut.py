@@ -13,7 +13,7 @@ from harness.broker import REPOSITORY
 from .check import Checker
 from .filesystems import FILESYSTEMS, Filesystem, Moment
 from .ledger import Ledger
-from .workload import settings
+from .settings import settings
 
 # Images of each moment: what was durable alone, and with some of what was in flight.
 VARIANTS = 2

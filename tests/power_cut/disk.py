@@ -25,6 +25,8 @@ class LoggedDisk:
     `image` stays as it is. Everything else lies in `directory`.
     """
 
+    interrupts = False
+
     def __init__(self, directory: Path, image: Path, journal: Path, filesystem: str = "ext4"):
         self.mount_point = directory / "mnt"
         self._options = mounts.FILESYSTEMS[filesystem][1]

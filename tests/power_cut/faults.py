@@ -2,21 +2,17 @@
 
 import random
 import shutil
-import time
 from pathlib import Path
-
-import requests
-from confluent_kafka import Producer
 
 from . import mounts
 from .disk import LoggedDisk, format_image
-from .ledger import Ledger, value
+from .ledger import Ledger
+from .refusals import acknowledged_too_late, offline, produce_until_refused
 from .state import FAIL_FLUSHES, FAIL_READS, FAIL_WRITES, FOR_EVER
 from .survey import Unreadable, survey
 from .workload import Life
 
 FLUSHES_BEFORE = 150
-OFFLINE_TIMEOUT_S = 60
 KINDS = {"writes": FAIL_WRITES, "flushes": FAIL_FLUSHES, "writes and flushes": FAIL_WRITES | FAIL_FLUSHES}
 
 
@@ -45,10 +41,10 @@ def _life(number: int, rng: random.Random, directory: Path, say) -> list[str]:
         disk.state.fail(KINDS[kinds], rng.randrange(40), count)
         acknowledged = produce_until_refused(life)
         died = not life.broker.is_running()
-        wrong = [] if died else _offline(life)
+        wrong = [] if died else offline(life)
         disk.state.heal()
         if not died:
-            wrong += _acknowledged_too_late(life)
+            wrong += acknowledged_too_late(life)
         faults = disk.state.faults()
         say(f"life {number}: EIO for {kinds} ({faults} times), {acknowledged} acknowledged meanwhile, "
             f"{'died' if died else 'offline'}, {'mounted anew' if remount else 'started anew'}")  # fmt: skip
@@ -68,67 +64,6 @@ def _life(number: int, rng: random.Random, directory: Path, say) -> list[str]:
     finally:
         life.end()
         disk.close()
-
-
-def produce_until_refused(life: Life) -> int:
-    """One record after the other to each partition, until each has refused one; how many were acknowledged.
-
-    There are no retries: after a refusal nobody knows where the next record goes, so the partition gets none.
-    """
-    producer = Producer({"bootstrap.servers": life.broker.bootstrap, "acks": "all", "retries": 0, "linger.ms": 0,
-                         "message.timeout.ms": 15_000, "log_level": 0})  # fmt: skip
-    left, acknowledged = dict(life.ends), 0
-
-    def send(name: str, partition: int, number: int) -> None:
-        author = life.authors[name]
-
-        def delivered(error, message) -> None:
-            nonlocal acknowledged
-            del left[(name, partition)]
-            if error is None:
-                assert message.offset() == number, f"{name}-{partition}: {number} went to offset {message.offset()}"
-                life.ledger.record_known(name, partition, number, author, life.position)
-                acknowledged += 1
-                left[(name, partition)] = number + 1
-                sendable.append((name, partition))
-
-        producer.produce(name, value(author, name, partition, number), partition=partition, on_delivery=delivered)
-
-    sendable = list(left)
-    deadline = time.monotonic() + OFFLINE_TIMEOUT_S
-    while left and life.broker.is_running():
-        while sendable:
-            place = sendable.pop()
-            send(*place, left[place])
-        producer.poll(0.05)
-        assert time.monotonic() < deadline, f"after {life.disk.state.faults()} EIO, {list(left)} still take records"
-    producer.purge()
-    return acknowledged
-
-
-def _offline(life: Life) -> list[str]:
-    """Whether the broker says that it is offline, and why."""
-    ready = requests.get(f"{life.broker.http}/readyz", timeout=10)
-    if ready.status_code == 503 and "offline" in ready.text:
-        return []
-    return [f"records are refused, and /readyz says {ready.status_code} {ready.text[:200]!r}"]
-
-
-def _acknowledged_too_late(life: Life) -> list[str]:
-    """The disk is well again, and nothing of what it says may be believed."""
-    producer = Producer({"bootstrap.servers": life.broker.bootstrap, "acks": "all", "retries": 0, "linger.ms": 0,
-                         "message.timeout.ms": 15_000, "log_level": 0})  # fmt: skip
-    wrong = []
-
-    def delivered(error, message) -> None:
-        if error is None:
-            wrong.append(f"{message.topic()}-{message.partition()} acknowledges {message.offset()} after a failed sync")
-
-    for name, partition in life.ends:
-        producer.produce(name, b"too late", partition=partition, on_delivery=delivered)
-    if producer.flush(30) != 0:
-        wrong.append("records are neither taken nor refused")
-    return wrong
 
 
 def _after_restart(life: Life, remount: bool) -> list[str]:
@@ -155,10 +90,15 @@ def _after_restart(life: Life, remount: bool) -> list[str]:
 def _broken(life: Life, where: str) -> list[str]:
     """What is wrong with what the broker shows, `where` it has it from, and its last words."""
     try:
-        wrong = life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
+        wrong = _broken_now(life)
     except Unreadable as error:
         wrong = [str(error)]
     return [f"{where}: {what}\n{life.broker.log_tail(30)}" for what in wrong]
+
+
+def _broken_now(life: Life) -> list[str]:
+    found = survey(life.broker.bootstrap, life.broker.data_dir, life.ledger.commits)
+    return life.ledger.broken(found, life.position)
 
 
 def _unreadable(life: Life, say) -> list[str]:
@@ -172,7 +112,7 @@ def _unreadable(life: Life, say) -> list[str]:
     wrong, shown = [], "all"
     try:
         life.broker.start()
-        wrong += life.ledger.broken(survey(life.broker.bootstrap, life.ledger.commits), life.position)
+        wrong += _broken_now(life)
     except (AssertionError, Unreadable) as error:
         shown = str(error).splitlines()[0]
     status = life.broker.process.poll()

@@ -27,6 +27,8 @@ class Disk(Protocol):
 
     mount_point: Path
     state: DiskState
+    # Whether it knows how to interrupt a sync, by a kill or an error that its images are true to.
+    interrupts: bool
 
     def close(self) -> None:
         """Takes everything down, whatever state it is in."""

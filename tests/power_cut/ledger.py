@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 PADDING_MAX = 1200
+# Topics whose names begin so are compacted, and have so many keys.
+COMPACTED = "compacted"
+KEYS = 6
 
 
 def head(author: str, topic: str, partition: int, number: int) -> bytes:
@@ -25,6 +28,14 @@ def value(author: str, topic: str, partition: int, number: int) -> bytes:
     return begin + (digest * (length // len(digest) + 1))[:length]
 
 
+@lru_cache(maxsize=200_000)
+def key(topic: str, partition: int, number: int) -> bytes | None:
+    """The key of a partition's `number`-th record, whoever sends it; None if the topic is not compacted."""
+    if not topic.startswith(COMPACTED):
+        return None
+    return b"key-%d" % (hashlib.blake2b(f"{topic}/{partition}/{number}".encode()).digest()[0] % KEYS)
+
+
 def author_of(found: bytes, topic: str, partition: int, number: int) -> str | None:
     """Who sent this record of this place; None if nobody can have."""
     author = found.split(b"/", 1)[0].decode(errors="replace")
@@ -39,6 +50,11 @@ class PartitionPromises:
     records: dict[int, tuple[str, int]] = field(default_factory=dict)
     # Log starts: the position before it was asked for, the one at which it was known, the offset.
     log_starts: list[tuple[int, int | None, int]] = field(default_factory=list)
+    # Offsets of batches that were damaged: the position before that, the first one, the one after the last, and the
+    # position by which they had been given up.
+    damaged: list[tuple[int, int, int, int | None]] = field(default_factory=list)
+    # What a life has found: the position at which it was known, the end, and the authors who may have sent more before.
+    found_ends: list[tuple[int, int, set[str]]] = field(default_factory=list)
 
 
 @dataclass
@@ -57,10 +73,15 @@ class TopicPromises:
 
 @dataclass
 class Found:
-    """What a broker on an image answers. Partitions are (log start, records from there to the high watermark)."""
+    """What a broker on an image answers. Partitions are (log start, records from there to the high watermark).
 
-    topics: dict[str, list[tuple[int, list[bytes]]]] = field(default_factory=dict)
+    Where an offset has no record stands None.
+    """
+
+    topics: dict[str, list[tuple[int, list[bytes | None]]]] = field(default_factory=dict)
     committed: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    # What recovery has cut and kept, by the file's name.
+    quarantined: dict[str, bytes] = field(default_factory=dict)
 
 
 class Ledger:
@@ -71,6 +92,10 @@ class Ledger:
         self.topics: dict[str, list[TopicPromises]] = {}
         # By group, topic and partition: the position before it was asked for, the one when it was known, the offset.
         self.commits: dict[tuple[str, str, int], list[tuple[int, int | None, int]]] = {}
+        # Whoever has sent records.
+        self.authors: set[str] = set()
+        # By file: when it was seen in the quarantine, and what it held.
+        self.quarantined: dict[str, tuple[int, bytes]] = {}
 
     def create_asked(
         self, name: str, partitions: int, position: int, retention_bytes: int | None = None
@@ -94,6 +119,28 @@ class Ledger:
         """Notes that records below an offset were to be deleted; `known` is None if nobody has answered it."""
         self.topics[name][-1].partitions[partition].log_starts.append((asked, known, offset))
 
+    def damaged(self, name: str, partition: int, asked: int, first: int, end: int) -> None:
+        """Notes that the batch of these offsets is about to be damaged."""
+        self.topics[name][-1].partitions[partition].damaged.append((asked, first, end, None))
+
+    def given_up(self, known: int) -> None:
+        """Notes that what was damaged has been given up: the partitions are whole without it."""
+        for topics in self.topics.values():
+            for partition in topics[-1].partitions:
+                partition.damaged = [
+                    (asked, first, end, known if done is None else done)
+                    for asked, first, end, done in partition.damaged
+                ]
+
+    def in_repair(self, position: int) -> list[str]:
+        """The partitions that may be damaged."""
+        return [
+            f"{name}-{index}"
+            for name, topics in self.topics.items()
+            for index, partition in enumerate(topics[-1].partitions)
+            if any(asked <= position and not _by(done, position) for asked, _, _, done in partition.damaged)
+        ]
+
     def carried_over(self, position: int) -> "Ledger":
         """What a cut at `position` leaves of it: the promises that the next life begins with, at its position 0."""
         carried = Ledger()
@@ -101,6 +148,8 @@ class Ledger:
             begun = [topic for topic in topics if topic.create_asked <= position]
             carried.topics[name] = [_carried_topic(topic, position) for topic in begun]
         carried.commits = {key: _carried(commits, position) for key, commits in self.commits.items()}
+        carried.authors = set(self.authors)
+        carried.quarantined = {name: (0, kept) for name, (known, kept) in self.quarantined.items() if known <= position}
         return carried
 
     def shown(self, found: Found, position: int) -> None:
@@ -122,10 +171,19 @@ class Ledger:
             for index, (log_start, records) in enumerate(there):
                 self.log_start(name, index, position, position, log_start)
                 for offset, record in enumerate(records, log_start):
-                    self.record_known(name, index, offset, author_of(record, name, index, offset), position)
+                    if record is not None:
+                        self.record_known(name, index, offset, author_of(record, name, index, offset), position)
         for key, offset in found.committed.items():
             if offset >= 0:
                 self.committed(key, position, position, offset)
+        for name, kept in found.quarantined.items():
+            self.quarantined.setdefault(name, (position, kept))
+
+    def ends_found(self, found: Found, position: int) -> None:
+        """Notes where partitions end at the beginning of a life: what had been sent behind that is gone."""
+        for name, partitions in found.topics.items():
+            for promises, (log_start, records) in zip(self.topics[name][-1].partitions, partitions):
+                promises.found_ends.append((position, log_start + len(records), set(self.authors)))
 
     def broken(self, found: Found, position: int) -> list[str]:
         """What `found` breaks of all that was promised at `position`; empty if it breaks nothing."""
@@ -139,6 +197,10 @@ class Ledger:
             offset = found.committed.get(key, -1)
             if not promised <= offset <= asked:
                 wrong.append(f"{key}: {offset} is committed; {promised} was acknowledged, {asked} asked for")
+        for name, (known, kept) in self.quarantined.items():
+            if known <= position and found.quarantined.get(name) != kept:
+                is_there = name in found.quarantined
+                wrong.append(f"{name}: {'is another one' if is_there else 'is gone'} from the quarantine")
         return wrong
 
     def _broken_topic(self, name: str, found: list | None, position: int) -> list[str]:
@@ -178,7 +240,13 @@ def _carried_topic(topic: TopicPromises, position: int) -> TopicPromises:
     partitions = []
     for partition in topic.partitions:
         records = {offset: (who, 0) for offset, (who, known) in partition.records.items() if known <= position}
-        partitions.append(PartitionPromises(records, _carried(partition.log_starts, position)))
+        damaged = [
+            (0, first, end, 0 if _by(done, position) else None)
+            for asked, first, end, done in partition.damaged
+            if asked <= position
+        ]
+        ends = [(0, end, authors) for known, end, authors in partition.found_ends if known <= position]
+        partitions.append(PartitionPromises(records, _carried(partition.log_starts, position), damaged, ends))
     created, asked, deleted = (
         0 if _by(when, position) else None for when in (topic.created, topic.delete_asked, topic.deleted)
     )
@@ -196,9 +264,9 @@ def _broken_log_start(where, topic, promises, log_start, records, position) -> l
         return [f"{where}: begins at {log_start}; everything below {known} was deleted"]
     if log_start > asked and topic.retention_bytes is None:
         return [f"{where}: begins at {log_start}; only what is below {asked} was to be deleted"]
-    if log_start > asked and sum(map(len, records)) < topic.retention_bytes // 2:
-        return [f"{where}: begins at {log_start} with {sum(map(len, records))} bytes; "
-                f"retention leaves {topic.retention_bytes}"]  # fmt: skip
+    there = sum(map(len, filter(None, records)))
+    if log_start > asked and there < topic.retention_bytes // 2:
+        return [f"{where}: begins at {log_start} with {there} bytes; retention leaves {topic.retention_bytes}"]
     return []
 
 
@@ -207,11 +275,27 @@ def _broken_records(where, name, index, promises, log_start, records, position) 
     promised = max((offset + 1 for offset, (_, known) in promises.records.items() if known <= position), default=0)
     if end < promised:
         return [f"{where}: ends at {end}; everything below {promised} was acknowledged"]
+    # Of a compacted topic a record goes only if one that is there has its key and is a later one.
+    keys = set()
+    for offset, record in reversed(list(enumerate(records, log_start))):
+        of_key = key(name, index, offset)
+        if record is not None:
+            keys.add(of_key)
+        elif of_key not in keys - {None} and not _may_be_lost(promises, offset, position):
+            return [f"{where}: offset {offset} has no record"]
     for offset, record in enumerate(records, log_start):
+        if record is None:
+            continue
         author = author_of(record, name, index, offset)
         if author is None:
             return [f"{where}: offset {offset} holds {record[:60]!r}, which is not what was sent there"]
+        if any(at <= position and end <= offset and author in gone for at, end, gone in promises.found_ends):
+            return [f"{where}: offset {offset} holds {author}'s record, which was gone"]
         known = promises.records.get(offset)
         if known and known[1] <= position and known[0] != author:
             return [f"{where}: offset {offset} was acknowledged to {known[0]} and holds {author}'s record"]
     return []
+
+
+def _may_be_lost(promises: PartitionPromises, offset: int, position: int) -> bool:
+    return any(asked <= position and first <= offset < end for asked, first, end, _ in promises.damaged)

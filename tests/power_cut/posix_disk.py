@@ -22,6 +22,8 @@ class PosixDisk:
     `image` stays as it is. Everything else lies in `directory`.
     """
 
+    interrupts = True
+
     def __init__(self, directory: Path, image: Path, journal: Path):
         self.mount_point = directory / "mnt"
         self.mount_point.mkdir()

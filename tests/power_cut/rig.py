@@ -15,14 +15,21 @@ from typing import Callable
 from harness.broker import end_with_parent
 
 from . import mounts
+from .check import DATA_DIR
 from .cut import Cut, check_share
+from .filesystems import Moment
 from .ledger import Ledger
 from .proof import unnoticed_losses
+from .tools import torn
 from .workload import Life
 
 WORKERS = 2
 # Lives on one disk, before the next one is formatted.
 LIVES_A_DISK = 4
+# About so many syncs follow from what a life does last.
+HURRY_MOMENTS = 12
+# So many images of a cut are looked at for the next life to begin with.
+BEGINNINGS = 8
 
 
 @dataclass
@@ -88,6 +95,7 @@ class Rig:
         life = Life(number, rng, disk, ledger, directory / "broker")
         try:
             life.run(flushes)
+            life.hurry()
         except Exception as error:
             self.totals.findings.append(f"life {number}: {error!r}\n{life.broker.log_tail(30)}")
         finally:
@@ -116,10 +124,23 @@ class Rig:
 
 
 def _cut_somewhere(previous: Cut, target: Path, rng: random.Random) -> Ledger:
-    """The disk and the promises that a life begins with: those of some cut late in the one before."""
+    """The disk and the promises that a life begins with: those of some cut late in the one before.
+
+    Of some images of that cut it is the one with most torn tails, of which there are few.
+    """
     count = sum(1 for _ in previous.moments())
-    chosen = rng.randrange(count * 3 // 4, count)
+    # The end of a life has most in flight.
+    chosen = rng.randrange(max(0, rng.choice([count * 3 // 4, count - HURRY_MOMENTS])), count)
+    draws = [rng.randrange(2**32) for _ in range(BEGINNINGS)]
     with closing(previous.moments()) as moments:
         moment = next(islice(moments, chosen, None))
-        moment.cut(target, rng)
+        moment.cut(target, random.Random(max(draws, key=lambda draw: _torn(previous, moment, draw, target.parent))))
         return previous.ledger().carried_over(moment.end)
+
+
+def _torn(cut: Cut, moment: Moment, draw: int, directory: Path) -> int:
+    """How many torn tails there are in the image of a moment that a seed draws."""
+    image, mount_point = directory / "beginning", directory / "beginning-mnt"
+    moment.cut(image, random.Random(draw))
+    with cut.filesystem.opened(image, mount_point):
+        return torn(mount_point / DATA_DIR)

@@ -1,6 +1,7 @@
 """Everything that a broker shows to its clients: topics, records, log starts, committed offsets."""
 
 import time
+from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -15,9 +16,10 @@ class Unreadable(Exception):
     """The broker refuses to show what it has; the message has its words."""
 
 
-def survey(bootstrap: str, commits) -> Found:
+def survey(bootstrap: str, data_dir: Path, commits) -> Found:
     """Reads it all. `commits` are the keys of the ledger's commits: group, topic, partition."""
     found = Found()
+    found.quarantined = {path.name: path.read_bytes() for path in data_dir.glob("quarantine/*")}
     groups = {}
     for group, topic, partition in commits:
         groups.setdefault(group, []).append(TopicPartition(topic, partition))
@@ -51,13 +53,15 @@ def _read(consumer: Consumer, found: Found) -> None:
             if message.error() and message.error().code() != KafkaError._PARTITION_EOF:
                 raise Unreadable(f"{place}: {message.error()}")
             offset = message.offset()
-            due = starts.setdefault(place, offset) + len(records[place])
-            if offset != due:
-                if consumer.get_watermark_offsets(TopicPartition(*place), TIMEOUT_S)[0] < offset:
-                    raise Unreadable(f"{place[0]}-{place[1]}: offset {offset} comes where {due} was due")
-                # Retention has deleted what was to be read next.
-                starts[place] = offset
+            due = starts.get(place, 0) + len(records[place])
+            if offset < due:
+                raise Unreadable(f"{place[0]}-{place[1]}: offset {offset} comes where {due} was due")
+            low = consumer.get_watermark_offsets(TopicPartition(*place), TIMEOUT_S)[0] if offset > due else 0
+            if low > due:
+                # The log begins here, or retention has deleted what was to be read next.
+                starts[place] = due = min(low, offset)
                 records[place].clear()
+            records[place] += [None] * (offset - due)
             if message.error():
                 unread.discard(place)
             else:
@@ -65,7 +69,8 @@ def _read(consumer: Consumer, found: Found) -> None:
         if time.monotonic() > deadline:
             raise Unreadable(f"no end of {sorted(unread)} within {TIMEOUT_S} s")
     for name, partitions in found.topics.items():
-        found.topics[name] = [(starts[(name, index)], records[(name, index)]) for index in range(len(partitions))]
+        places = [(name, index) for index in range(len(partitions))]
+        found.topics[name] = [(starts.get(place, 0), records[place]) for place in places]
 
 
 def _committed(bootstrap: str, group: str, places: list[TopicPartition]) -> list[TopicPartition]:

@@ -1,6 +1,8 @@
 """One life of a broker on the logged disk: what its clients do, and what they are promised."""
 
 import random
+import re
+import time
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -11,37 +13,20 @@ from harness.ledger import PERSISTENT
 
 from .check import DATA_DIR
 from .filesystems import Disk
-from .ledger import Ledger, author_of, value
+from .interruptions import Interruptions
+from .ledger import Found, Ledger, TopicPromises, author_of, key, value
+from .settings import BATCH_BYTES, FLEETING, FLEETING_CONFIG, GROUPS, TOPICS, settings
 from .survey import survey
+from .tools import repair
 
 TIMEOUT_S = 60
 
-# Small segments roll often. What a topic's retention leaves is kept by the ledger, so it stands here once.
-TOPICS = {
-    "steady": (2, {"segment.bytes": 96 << 10}),
-    "rolling": (1, {"segment.bytes": 16 << 10, "index.interval.bytes": 1024}),
-    "retained": (1, {"segment.bytes": 12 << 10, "retention.bytes": 48 << 10}),
-}
-# No batch is larger than a segment.
-BATCH_BYTES = 8 << 10
-# Topics that come and go, and how many partitions they have.
-FLEETING = {"fleeting-0": 1, "fleeting-1": 2}
-GROUPS = ["readers", "others"]
-
-
-def settings(rng: random.Random) -> dict:
-    """How the broker of one life is set up: short intervals and small snapshots, so that all happens that can."""
-    return {
-        # A producer that remembers a deleted topic would make it anew.
-        "auto.create.topics.enable": False,
-        "checkpoint_interval_ms": rng.choice([10, 30, 100]),
-        "disk_free_hard_bytes": 1 << 20,
-        "flush_linger_ms": rng.choice([5, 50]),
-        "group_partitions": 1,
-        "group_snapshot_bytes": rng.choice([2048, 8192]),
-        "log.retention.check.interval.ms": rng.choice([100, 300]),
-        "write_mode": rng.choice(["mapped", "mapped", "pwrite"]),
-    }
+# What the broker says of a segment: topic, partition, base offset.
+REMOVED = re.compile(r'segment behind a torn tail removed file="topics/(\S+)-(\d+)/(\d{20})\.log"')
+# What it says of a copy that it has made.
+KEPT = re.compile(r'kept="quarantine/([^"]+)"')
+# So many records are sent at most to get there.
+FILLED_MAX = 60
 
 
 class Life:
@@ -71,8 +56,11 @@ class Life:
         self._begin()
         ways = {
             self._send_one: 40, self._send_burst: 18, self._read: 12, self._commit: 14, self._delete_records: 8,
-            self._fleeting_topic: 6, self._rest: 8, self._stop: 2, self._kill: 2, self._kill_unsynced: 3,
+            self._fleeting_topic: 6, self._rest: 8, self._trickle: 5, self._stop: 2, self._stop_twice: 3,
+            self._kill: 2, self._kill_unsynced: 5,
         }  # fmt: skip
+        if self.disk.interrupts:
+            ways |= Interruptions(self).ways()
         while self.disk.state.flushes() < flushes:
             self.disk.state.delay_flushes(self.rng.choice([0, 0.0005, 0.002]))
             way = self.rng.choices(list(ways), list(ways.values()))[0]
@@ -81,7 +69,7 @@ class Life:
 
     def settle(self) -> None:
         """Waits until everything is answered. Partitions end at `ends` then."""
-        self._await_answers()
+        self.await_answers()
         self.disk.state.delay_flushes(0)
 
     def end(self) -> None:
@@ -96,22 +84,46 @@ class Life:
 
     def _begin(self) -> None:
         self._connect()
+        # The life before may have been cut in a repair.
+        unrepaired = repair(self.broker.data_dir, self.ledger.in_repair(self.position))
+        assert not unrepaired, unrepaired
+        self.ledger.given_up(self.position)
         self.broker.start()
-        self._look_around()
+        self.ledger.ends_found(self.look_around(), self.position)
+        # Nobody has an author's name for a second time.
+        self.ledger.authors |= {f"life-{self.number}"}
         for name, (partitions, config) in TOPICS.items():
             if name not in self.authors:
-                self._create(name, partitions, config)
+                self.create(name, partitions, config)
+        self._fill_up()
 
-    def _look_around(self) -> None:
+    def _fill_up(self) -> None:
+        """Sends what it takes to get to where segments began that the start has removed behind a torn tail.
+
+        If the name of one came back now, its records would stand where they stood.
+        """
+        for name, index, base in REMOVED.findall(self.broker.log_path.read_text(errors="replace")):
+            place = (name, int(index))
+            for _ in range(self.ends.get(place, int(base)), min(int(base), self.ends.get(place, 0) + FILLED_MAX)):
+                self._send(*place)
+                self.await_answers()
+
+    def look_around(self) -> Found:
         """Takes note of all that a broker shows after its start: it has to stay."""
-        found = survey(self.broker.bootstrap, self.ledger.commits)
+        found = survey(self.broker.bootstrap, self.broker.data_dir, self.ledger.commits)
         broken = self.ledger.broken(found, self.position)
         assert not broken, f"life {self.number} finds {broken}"
+        # A copy that a killed process has begun is nobody's promise.
+        kept = KEPT.findall(self.broker.log_path.read_text(errors="replace"))
+        found.quarantined = {name: copy for name, copy in found.quarantined.items() if name in kept}
         self.ledger.shown(found, self.position)
-        for name, partitions in found.topics.items():
-            self.authors.setdefault(name, f"life-{self.number}")
-            for index, (log_start, records) in enumerate(partitions):
-                self.ends[(name, index)] = log_start + len(records)
+        self.ends = {
+            (name, index): log_start + len(records)
+            for name, partitions in found.topics.items()
+            for index, (log_start, records) in enumerate(partitions)
+        }
+        self.authors = {name: self.authors.get(name, f"life-{self.number}") for name in found.topics}
+        return found
 
     def _connect(self) -> None:
         common = {"bootstrap.servers": self.broker.bootstrap, **PERSISTENT}
@@ -123,19 +135,27 @@ class Life:
                                   "fetch.wait.max.ms": 10})  # fmt: skip
         self.committers = {group: Consumer({**reading, "group.id": group}) for group in GROUPS}
 
-    def _create(self, name: str, partitions: int, config: dict) -> None:
-        retention = config.get("retention.bytes")
-        topic = self.ledger.create_asked(name, partitions, self.position, retention)
-        new = NewTopic(name, partitions, 1, config={key: str(setting) for key, setting in config.items()})
+    def create(self, name: str, partitions: int, config: dict) -> None:
+        """Makes a topic."""
+        new, topic = self.new_topic(name, partitions, config)
         self.admin.create_topics([new])[name].result(TIMEOUT_S)
         topic.created = self.position
-        # What clients still know of a topic that had the name before would be in their way.
-        for client in (self.producer, self.consumer):
-            client.list_topics(name, timeout=TIMEOUT_S)
-        self._topics_made += 1
-        self.authors[name] = f"life-{self.number}.{self._topics_made}"
+        self.get_to_know(name)
         for index in range(partitions):
             self.ends[(name, index)] = 0
+
+    def new_topic(self, name: str, partitions: int, config: dict) -> tuple[NewTopic, TopicPromises]:
+        """A topic that is to be asked for, and what is noted of it."""
+        topic = self.ledger.create_asked(name, partitions, self.position, config.get("retention.bytes"))
+        self._topics_made += 1
+        self.authors[name] = f"life-{self.number}.{self._topics_made}"
+        self.ledger.authors.add(self.authors[name])
+        return NewTopic(name, partitions, 1, config={name: str(setting) for name, setting in config.items()}), topic
+
+    def get_to_know(self, name: str) -> None:
+        """Tells the clients of a topic. What they still know of one that had the name before would be in their way."""
+        for client in (self.producer, self.consumer):
+            client.list_topics(name, timeout=TIMEOUT_S)
 
     def _send(self, name: str, partition: int) -> None:
         author, number = self.authors[name], self.ends[(name, partition)]
@@ -146,27 +166,28 @@ class Life:
             assert message.offset() == number, f"{name}-{partition}: {number} went to offset {message.offset()}"
             self.ledger.record_known(name, partition, number, author, self.position)
 
-        self.producer.produce(name, value(author, name, partition, number), partition=partition, on_delivery=delivered)
+        self.producer.produce(name, value(author, name, partition, number), key(name, partition, number), partition,
+                              on_delivery=delivered)  # fmt: skip
         self.ends[(name, partition)] += 1
         self._unanswered += 1
 
-    def _await_answers(self) -> None:
+    def await_answers(self) -> None:
         while self._unanswered:
             self.producer.poll(0.1)
             assert self.broker.is_running(), self.broker.log_tail()
 
     def _send_one(self) -> None:
         """One record, and nothing else before it is acknowledged: no other flush can stand in for its own."""
-        self._await_answers()
+        self.await_answers()
         self._send(*self.rng.choice(list(self.ends)))
-        self._await_answers()
+        self.await_answers()
 
     def _send_burst(self) -> None:
         for _ in range(self.rng.randrange(5, 40)):
             self._send(*self.rng.choice(list(self.ends)))
             self.producer.poll(0)
 
-    def _watermarks(self, name: str, partition: int) -> tuple[int, int]:
+    def watermarks(self, name: str, partition: int) -> tuple[int, int]:
         """Where a partition begins and ends; (0, 0) if the client does not know."""
         try:
             return self.consumer.get_watermark_offsets(TopicPartition(name, partition), TIMEOUT_S)
@@ -179,7 +200,7 @@ class Life:
     def _read(self) -> None:
         """Reads some partition from somewhere; what was read is as good as acknowledged."""
         name, partition = self.rng.choice(list(self.ends))
-        low, high = self._watermarks(name, partition)
+        low, high = self.watermarks(name, partition)
         if low == high:
             return
         self.consumer.assign([TopicPartition(name, partition, self.rng.randrange(low, high))])
@@ -196,17 +217,17 @@ class Life:
         group = self.rng.choice(GROUPS)
         places, asked = [], self.position
         for partition in range(TOPICS["steady"][0]):
-            key = (group, "steady", partition)
-            offset = max((offset for _, _, offset in self.ledger.commits.get(key, [])), default=0)
+            place = (group, "steady", partition)
+            offset = max((offset for _, _, offset in self.ledger.commits.get(place, [])), default=0)
             places.append(TopicPartition("steady", partition, offset + self.rng.randrange(1, 5)))
-            self.ledger.committed(key, asked, None, places[-1].offset)
+            self.ledger.committed(place, asked, None, places[-1].offset)
         for place in self.committers[group].commit(offsets=places, asynchronous=False):
             assert place.error is None, f"commit of {group}: {place.error}"
             self.ledger.committed((group, "steady", place.partition), asked, self.position, place.offset)
 
     def _delete_records(self) -> None:
         partition = self.rng.randrange(TOPICS["rolling"][0])
-        low, high = self._watermarks("rolling", partition)
+        low, high = self.watermarks("rolling", partition)
         if high - low < 12:
             return
         offset, asked = self.rng.randrange(low + 1, high - 5), self.position
@@ -225,9 +246,9 @@ class Life:
         """Makes a topic, or deletes it, so that another can be made under its name."""
         name = self.rng.choice(list(FLEETING))
         if (name, 0) not in self.ends:
-            self._create(name, FLEETING[name], {"segment.bytes": 16 << 10})
+            self.create(name, FLEETING[name], FLEETING_CONFIG)
             return
-        self._await_answers()
+        self.await_answers()
         topic = self.ledger.topics[name][-1]
         topic.delete_asked = self.position
         self.admin.delete_topics([name])[name].result(TIMEOUT_S)
@@ -240,14 +261,63 @@ class Life:
         """Lets checkpoints and housekeeping have their turn."""
         self.producer.poll(self.rng.choice([0.02, 0.15, 0.35]))
 
+    def _trickle(self) -> None:
+        """Batches that nobody waits for, with time in between: the log rolls where all before it is durable."""
+        self.await_answers()
+        name, partition = place = self.rng.choice(list(self.ends))
+        hasty = self.hasty_producer()
+        for _ in range(5):
+            for number in range(self.ends[place], self.ends[place] + 10):
+                self.send_hastily(hasty, name, partition, number)
+            self.ends[place] += 10
+            assert hasty.flush(TIMEOUT_S) == 0, f"{name}-{partition} takes no records"
+            time.sleep(self.rng.choice([0.02, 0.1, 0.35]))
+
+    def hasty_producer(self) -> Producer:
+        """A producer that does not wait for any sync."""
+        return Producer({"bootstrap.servers": self.broker.bootstrap, "acks": 1, "linger.ms": 0,
+                         "batch.size": BATCH_BYTES, **PERSISTENT})  # fmt: skip
+
+    def send_hastily(self, hasty: Producer, name: str, partition: int, number: int) -> None:
+        """Sends a record that nobody waits for."""
+        hasty.produce(name, value(self.authors[name], name, partition, number), key(name, partition, number), partition)
+
+    def send_some_hastily(self, hasty: Producer) -> None:
+        """Sends records to some partitions. Where these end is not known before the broker is asked."""
+        for name, partition in self.rng.sample(list(self.ends), self.rng.choice([1, 3, 6])):
+            end = self.ends[(name, partition)]
+            for number in range(end, end + self.rng.randrange(1, 40)):
+                self.send_hastily(hasty, name, partition, number)
+
+    def hurry(self) -> None:
+        """For the end: records to all partitions that nobody waits for, so that a cut tears as much as it can."""
+        self.await_answers()
+        hasty = self.hasty_producer()
+        for number in range(40):
+            for (name, partition), end in self.ends.items():
+                self.send_hastily(hasty, name, partition, end + number)
+            hasty.poll(0)
+        hasty.flush(1)
+
+    def restart(self) -> None:
+        """Starts the broker again, with other settings."""
+        self.broker.settings.update(settings(self.rng))
+        self.broker.start()
+
     def _stop(self) -> None:
         self.broker.stop()
-        self.broker.start()
+        self.restart()
+
+    def _stop_twice(self) -> None:
+        """With nothing to do in between but what comes with time."""
+        self._stop()
+        time.sleep(0.5)
+        self._stop()
 
     def _kill(self) -> None:
         """kill -9 in the middle of whatever is going on; the producer sends again what was not acknowledged."""
         self.broker.kill()
-        self.broker.start()
+        self.restart()
 
     def _kill_unsynced(self) -> None:
         """kill -9 of a broker that has just taken records which nobody waits for.
@@ -255,14 +325,14 @@ class Life:
         The page cache holds them and the disk does not. The next process shows them, so it has to see to it that they
         stay; nothing else is written meanwhile that could do so in its place.
         """
-        self._await_answers()
-        hasty = Producer({"bootstrap.servers": self.broker.bootstrap, "acks": 1, "linger.ms": 0,
-                          "batch.size": BATCH_BYTES, **PERSISTENT})  # fmt: skip
-        place = self.rng.choice(list(self.ends))
-        for number in range(self.ends[place], self.ends[place] + self.rng.randrange(1, 40)):
-            hasty.produce(place[0], value(self.authors[place[0]], *place, number), partition=place[1])
+        self.await_answers()
+        if self.rng.random() < 0.5:
+            # It leaves snapshots of the producers, so the next start has no reason to write any.
+            self._stop()
+        hasty = self.hasty_producer()
+        self.send_some_hastily(hasty)
         hasty.flush(self.rng.choice([0.005, 1]))
         self.broker.kill()
         hasty.purge()
-        self.broker.start()
-        self._look_around()
+        self.restart()
+        self.look_around()
