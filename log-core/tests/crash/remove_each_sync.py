@@ -2,7 +2,7 @@
 """Leaves out every sync of the engine in turn and runs the crash suite, which has to fail each time.
 
     log-core/tests/crash/remove_each_sync.py [WORD...]
-    log-core/tests/crash/remove_each_sync.py --rig MINUTES [--filesystem NAME] [--seed N] [WORD...]
+    log-core/tests/crash/remove_each_sync.py --rig MINUTES [--filesystem NAME] [--seed N] [--flushes N] [WORD...]
 
 With --rig it is the power-cut rig that has to fail, within so many minutes a place: tests/setup has
 been run, by root. Works on a copy of the committed source, in which each place asks the environment
@@ -130,6 +130,7 @@ def main() -> int:
     parser.add_argument("--rig", type=float, metavar="MINUTES")
     parser.add_argument("--filesystem", default="ext4")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--flushes", type=int, default=150, help="in a life of the rig")
     arguments = parser.parse_args()
     words = arguments.words or [""]
     unnoticed = 0
@@ -186,8 +187,9 @@ def run_rig(copy: pathlib.Path, environment: dict, arguments: argparse.Namespace
     built = subprocess.run(build, cwd=copy, env=environment, capture_output=True, text=True)
     if built.returncode != 0:
         raise SystemExit(built.stderr)
-    command = [".venv/bin/python", "-m", "power_cut", "--minutes", str(arguments.rig), "--flushes", "300",
-               "--seed", str(arguments.seed), "--filesystem", arguments.filesystem]  # fmt: skip
+    command = [".venv/bin/python", "-m", "power_cut", "--minutes", str(arguments.rig),
+               "--flushes", str(arguments.flushes), "--seed", str(arguments.seed),
+               "--filesystem", arguments.filesystem]  # fmt: skip
     result = subprocess.run(command, cwd=REPOSITORY / "tests", env=environment, capture_output=True, text=True)
     if result.returncode == 0:
         return None
