@@ -15,8 +15,6 @@ from .filesystems import FILESYSTEMS, Filesystem, Moment
 from .ledger import Ledger
 from .settings import settings
 
-# Images of each moment: what was durable alone, and with some of what was in flight.
-VARIANTS = 2
 # Nobody needs more findings of a life than so many.
 FINDINGS_MAX = 5
 # Where lives are kept that somebody has to look at.
@@ -68,8 +66,8 @@ class Cut:
 
     def names(self) -> list[str]:
         """The images' names, FLUSH/VARIANT."""
-        moments = [moment.number for moment in self.moments() if moment.is_cut]
-        return [f"{number}/{variant}" for number in moments for variant in range(VARIANTS)]
+        moments = [(moment.number, moment.variants) for moment in self.moments() if moment.is_cut]
+        return [f"{number}/{variant}" for number, variants in moments for variant in range(variants)]
 
     def moments(self) -> Iterator[Moment]:
         """The moments at which the power could have been cut."""
@@ -86,7 +84,7 @@ def check_images(cut: Cut, directory: Path, wanted: Callable[[str], bool]) -> li
     checker = Checker(directory, BROKER_SETTINGS, cut.filesystem)
     ledger, findings = cut.ledger(), []
     for moment in cut.moments():
-        for variant in range(VARIANTS) if moment.is_cut else ():
+        for variant in range(moment.variants) if moment.is_cut else ():
             name = f"{moment.number}/{variant}"
             if wanted(name) and len(findings) < FINDINGS_MAX:
                 moment.cut(checker.image, cut.draw(moment, variant))
@@ -95,7 +93,12 @@ def check_images(cut: Cut, directory: Path, wanted: Callable[[str], bool]) -> li
     return findings
 
 
-def check_share(cut: Cut, directory: Path, share: int, shares: int) -> list[str]:
-    """What is wrong with every `shares`-th image. For a process of its own."""
-    mine = set(cut.names()[share::shares])
+def drawn(cut: Cut, part: float) -> list[str]:
+    """The names of a part of the images, which the seed draws."""
+    return [name for name in cut.names() if random.Random(f"{cut.seed}/drawn/{name}").random() < part]
+
+
+def check_share(cut: Cut, directory: Path, part: float, share: int, shares: int) -> list[str]:
+    """What is wrong with every `shares`-th of a part of the images. For a process of its own."""
+    mine = set(drawn(cut, part)[share::shares])
     return check_images(cut, directory, mine.__contains__)

@@ -44,6 +44,8 @@ class Moment(Protocol):
     end: int
     # Whether it is worth an image: without anything in flight it looks like the next one.
     is_cut: bool
+    # How many images it is worth: of what was durable alone, and with some of what was in flight.
+    variants: int
 
     def arriving(self) -> list[bytes]:
         """What becomes durable with the flush."""

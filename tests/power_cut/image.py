@@ -64,6 +64,7 @@ class BlockMoment:
         self.number = span.flushes
         self.end = span.end
         self.is_cut = bool(span.writes)
+        self.variants = 2
         self._writes = span.writes
         self._durable = durable
 

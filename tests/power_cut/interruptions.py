@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -50,7 +51,7 @@ class Interruptions:
 
     def ways(self) -> dict:
         """The steps, each with its weight."""
-        return {self._kill_at_sync: 20, self._fail_sync: 6, self._repair: 4}
+        return {self._kill_at_sync: 40, self._fail_sync: 14, self._repair: 8}
 
     def _kill_at_sync(self) -> None:
         """kill -9 in a sync of some kind, which is not done, while records, deletions and topics are under way."""
@@ -71,7 +72,7 @@ class Interruptions:
             end = life.ends[(COMPACTED, 0)]
             for number in range(end, end + 60):
                 life.send_hastily(hasty, COMPACTED, 0, number)
-        else:
+        elif name != CHECKPOINT or not deletable:
             life.send_some_hastily(hasty)
         deadline = time.monotonic() + PATIENCE_S
         while not self.state.has_killed() and time.monotonic() < deadline:
@@ -145,16 +146,22 @@ class Interruptions:
         life.await_answers()
         name = self.rng.choice(FAILING)
         new = self._new_topic() if name == CHECKPOINT else None
+        for _ in range(3) if new else ():
+            life.send(new, 0)
+            life.await_answers()
         self.state.fail(FAIL_FLUSHES, 0 if name else self.rng.randrange(8), self.rng.choice([1, 2, FOR_EVER]), name)
+        hasty, faults = life.hasty_producer(), self.state.faults()
         if new:
-            # The first checkpoint after the one that it was made with goes where nothing has been written yet.
-            hasty, faults = life.hasty_producer(), self.state.faults()
-            life.send_hastily(hasty, new, 0, 0)
-            deadline = time.monotonic() + PATIENCE_S
-            while self.state.faults() == faults and time.monotonic() < deadline:
-                hasty.poll(0.01)
-            # Where it ends is not known before the next start.
-            life.ends = {place: end for place, end in life.ends.items() if place[0] != new}
+            self._delete_some(new)
+            sent = []
+        else:
+            sent = life.send_some_hastily(hasty)
+        deadline = time.monotonic() + PATIENCE_S
+        while self.state.faults() == faults and time.monotonic() < deadline:
+            hasty.poll(0.01)
+        hasty.purge()
+        # Where these end is not known before the next start.
+        life.ends = {place: end for place, end in life.ends.items() if place not in sent}
         produce_until_refused(life)
         wrong = offline(life)
         self.state.heal()
@@ -165,6 +172,18 @@ class Interruptions:
         else:
             life.broker.kill()
         self._start_again()
+
+    def _delete_some(self, name: str) -> None:
+        """Deletes records of a topic that has just been made, without an answer.
+
+        The first checkpoint after the one that it was made with goes where nothing has been written yet.
+        """
+        life, offset = self.life, 2
+        admin = AdminClient({"bootstrap.servers": life.broker.bootstrap, **PERSISTENT})
+        life.ledger.log_start(name, 0, life.position, None, offset)
+        deletion = admin.delete_records([TopicPartition(name, 0, offset)], request_timeout=REQUEST_TIMEOUT_S)
+        with suppress(KafkaException):
+            deletion[TopicPartition(name, 0, offset)].result(2 * REQUEST_TIMEOUT_S)
 
     def _new_topic(self) -> str | None:
         """A topic that has just been made, if there is room for one."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Iterator
 
 from .posix_journal import operations
-from .posix_tree import File, Survival, Sync, Tree, Write
+from .posix_tree import Directory, File, Survival, Sync, Tree, Write
 
 
 class PosixMoment:
@@ -18,6 +18,8 @@ class PosixMoment:
         self.end = end
         # A sync that has nothing to do leaves everything as the next one finds it.
         self.is_cut = bool(synced.changes)
+        # Of two names one may be there without the other, and it is the only moment for that.
+        self.variants = 6 if isinstance(synced, Directory) and len(synced.changes) > 1 else 2
         self._synced = synced
         self._tree = tree
 

@@ -16,7 +16,7 @@ from harness.broker import end_with_parent
 
 from . import mounts
 from .check import DATA_DIR
-from .cut import Cut, check_share
+from .cut import Cut, check_share, drawn
 from .filesystems import Moment
 from .ledger import Ledger
 from .proof import unnoticed_losses
@@ -46,9 +46,11 @@ class Totals:
 class Rig:
     """Runs lives, and checks the images of each before the next. All but the timing follows from the seed."""
 
-    def __init__(self, seed: int, filesystem: str, say: Callable[[str], None]):
+    def __init__(self, seed: int, filesystem: str, part: float, say: Callable[[str], None]):
         self.seed = seed
         self.filesystem = filesystem
+        # How many of the images are looked at.
+        self.part = part
         self.totals = Totals()
         self._say = say
         self._directory = mounts.work_directory()
@@ -111,11 +113,11 @@ class Rig:
     def _check(self, number: int, cut: Cut) -> None:
         began = time.monotonic()
         results = [
-            self._pool.submit(check_share, cut, self._directory / f"worker-{share}", share, WORKERS)
+            self._pool.submit(check_share, cut, self._directory / f"worker-{share}", self.part, share, WORKERS)
             for share in range(WORKERS)
         ]
         findings = [finding for result in results for finding in result.result()]
-        images = len(cut.names())
+        images = len(drawn(cut, self.part))
         self.totals.images += images
         self.totals.findings += findings
         self._say(f"life {number}: {images} images in {time.monotonic() - began:.0f} s, {len(findings)} findings")

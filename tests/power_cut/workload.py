@@ -14,7 +14,7 @@ from harness.ledger import PERSISTENT
 from .check import DATA_DIR
 from .filesystems import Disk
 from .interruptions import Interruptions
-from .ledger import Found, Ledger, TopicPromises, author_of, key, value
+from .ledger import COMPACTED, Found, Ledger, TopicPromises, author_of, key, value
 from .settings import BATCH_BYTES, FLEETING, FLEETING_CONFIG, GROUPS, TOPICS, settings
 from .survey import survey
 from .tools import repair
@@ -56,7 +56,7 @@ class Life:
         self._begin()
         ways = {
             self._send_one: 40, self._send_burst: 18, self._read: 12, self._commit: 14, self._delete_records: 8,
-            self._fleeting_topic: 6, self._rest: 8, self._trickle: 5, self._stop: 2, self._stop_twice: 3,
+            self._fleeting_topic: 10, self._rest: 8, self._trickle: 5, self._stop: 2, self._stop_twice: 3,
             self._kill: 2, self._kill_unsynced: 5,
         }  # fmt: skip
         if self.disk.interrupts:
@@ -105,7 +105,7 @@ class Life:
         for name, index, base in REMOVED.findall(self.broker.log_path.read_text(errors="replace")):
             place = (name, int(index))
             for _ in range(self.ends.get(place, int(base)), min(int(base), self.ends.get(place, 0) + FILLED_MAX)):
-                self._send(*place)
+                self.send(*place)
                 self.await_answers()
 
     def look_around(self) -> Found:
@@ -157,7 +157,8 @@ class Life:
         for client in (self.producer, self.consumer):
             client.list_topics(name, timeout=TIMEOUT_S)
 
-    def _send(self, name: str, partition: int) -> None:
+    def send(self, name: str, partition: int) -> None:
+        """Sends a partition's next record."""
         author, number = self.authors[name], self.ends[(name, partition)]
 
         def delivered(error, message) -> None:
@@ -179,12 +180,12 @@ class Life:
     def _send_one(self) -> None:
         """One record, and nothing else before it is acknowledged: no other flush can stand in for its own."""
         self.await_answers()
-        self._send(*self.rng.choice(list(self.ends)))
+        self.send(*self.rng.choice(list(self.ends)))
         self.await_answers()
 
     def _send_burst(self) -> None:
         for _ in range(self.rng.randrange(5, 40)):
-            self._send(*self.rng.choice(list(self.ends)))
+            self.send(*self.rng.choice(list(self.ends)))
             self.producer.poll(0)
 
     def watermarks(self, name: str, partition: int) -> tuple[int, int]:
@@ -264,7 +265,8 @@ class Life:
     def _trickle(self) -> None:
         """Batches that nobody waits for, with time in between: the log rolls where all before it is durable."""
         self.await_answers()
-        name, partition = place = self.rng.choice(list(self.ends))
+        # Half of them for compaction.
+        name, partition = place = self.rng.choice([(COMPACTED, 0), self.rng.choice(list(self.ends))])
         hasty = self.hasty_producer()
         for _ in range(5):
             for number in range(self.ends[place], self.ends[place] + 10):
@@ -282,12 +284,14 @@ class Life:
         """Sends a record that nobody waits for."""
         hasty.produce(name, value(self.authors[name], name, partition, number), key(name, partition, number), partition)
 
-    def send_some_hastily(self, hasty: Producer) -> None:
-        """Sends records to some partitions. Where these end is not known before the broker is asked."""
-        for name, partition in self.rng.sample(list(self.ends), self.rng.choice([1, 3, 6])):
+    def send_some_hastily(self, hasty: Producer) -> list[tuple[str, int]]:
+        """Sends records to some partitions, but not to all. Where these end is not known before the broker is asked."""
+        places = self.rng.sample(list(self.ends), self.rng.choice([1, 3, 5]))
+        for name, partition in places:
             end = self.ends[(name, partition)]
             for number in range(end, end + self.rng.randrange(1, 40)):
                 self.send_hastily(hasty, name, partition, number)
+        return places
 
     def hurry(self) -> None:
         """For the end: records to all partitions that nobody waits for, so that a cut tears as much as it can."""

@@ -2,7 +2,8 @@
 """Leaves out every sync of the engine in turn and runs the crash suite, which has to fail each time.
 
     log-core/tests/crash/remove_each_sync.py [WORD...]
-    log-core/tests/crash/remove_each_sync.py --rig MINUTES [--filesystem NAME] [--seed N] [--flushes N] [WORD...]
+    log-core/tests/crash/remove_each_sync.py --rig MINUTES [--filesystem NAME] [--seed N] [--flushes N] [--part P]
+        [WORD...]
 
 With --rig it is the power-cut rig that has to fail, within so many minutes a place: tests/setup has
 been run, by root. Works on a copy of the committed source, in which each place asks the environment
@@ -131,6 +132,7 @@ def main() -> int:
     parser.add_argument("--filesystem", default="ext4")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--flushes", type=int, default=150, help="in a life of the rig")
+    parser.add_argument("--part", type=float, default=0.2, help="of the images that the rig looks at")
     arguments = parser.parse_args()
     words = arguments.words or [""]
     unnoticed = 0
@@ -189,7 +191,7 @@ def run_rig(copy: pathlib.Path, environment: dict, arguments: argparse.Namespace
         raise SystemExit(built.stderr)
     command = [".venv/bin/python", "-m", "power_cut", "--minutes", str(arguments.rig),
                "--flushes", str(arguments.flushes), "--seed", str(arguments.seed),
-               "--filesystem", arguments.filesystem]  # fmt: skip
+               "--filesystem", arguments.filesystem, "--part", str(arguments.part)]  # fmt: skip
     result = subprocess.run(command, cwd=REPOSITORY / "tests", env=environment, capture_output=True, text=True)
     if result.returncode == 0:
         return None
