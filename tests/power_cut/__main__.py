@@ -28,7 +28,7 @@ def main() -> int:
     say(f"seed {arguments.seed} on {arguments.filesystem} (repeat with --seed {arguments.seed})")
     if arguments.faults:
         return report(faults.run(arguments.seed, arguments.faults, say))
-    rig = Rig(arguments.seed, arguments.filesystem, arguments.part, say)
+    rig = Rig(arguments.seed, arguments.filesystem, arguments.part, tuple(arguments.often), say)
     try:
         if arguments.prove:
             totals = rig.prove(arguments.flushes, arguments.prove)
@@ -72,6 +72,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--filesystem", choices=sorted(FILESYSTEMS), default="ext4", help=on)
     parser.add_argument("--faults", type=int, help="instead: so many lives on an ext4 whose disk answers EIO")
     parser.add_argument("--part", type=float, default=1, help="look at this part of the images only (default 1)")
+    often = "a step that comes more often, by its name in workload.py or interruptions.py: fail_sync, trickle"
+    parser.add_argument("--often", metavar="STEP", action="append", default=[], help=often)
     parser.add_argument("--prove", type=int, help="instead: so many images that lack a flush, all to be found out")
     parser.add_argument("--again", type=Path, metavar="DIR", help="check the images of a life that was kept")
     parser.add_argument("--image", metavar="FLUSH/VARIANT", help="with --again: only this image")

@@ -46,11 +46,12 @@ class Totals:
 class Rig:
     """Runs lives, and checks the images of each before the next. All but the timing follows from the seed."""
 
-    def __init__(self, seed: int, filesystem: str, part: float, say: Callable[[str], None]):
+    def __init__(self, seed: int, filesystem: str, part: float, often: tuple[str, ...], say: Callable[[str], None]):
         self.seed = seed
         self.filesystem = filesystem
         # How many of the images are looked at.
         self.part = part
+        self.often = often
         self.totals = Totals()
         self._say = say
         self._directory = mounts.work_directory()
@@ -94,7 +95,7 @@ class Rig:
             ledger = _cut_somewhere(previous, cut.image, rng)
             shutil.rmtree(previous.image.parent)
         disk = cut.filesystem.disk(directory, cut.image, cut.journal)
-        life = Life(number, rng, disk, ledger, directory / "broker")
+        life = Life(number, rng, disk, ledger, directory / "broker", self.often)
         try:
             life.run(flushes)
             life.hurry()

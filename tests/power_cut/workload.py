@@ -25,6 +25,8 @@ TIMEOUT_S = 60
 REMOVED = re.compile(r'segment behind a torn tail removed file="topics/(\S+)-(\d+)/(\d{20})\.log"')
 # What it says of a copy that it has made.
 KEPT = re.compile(r'kept="quarantine/([^"]+)"')
+# The weight of a step that is to come often: about as much as all others have together.
+OFTEN = 150
 # So many records are sent at most to get there.
 FILLED_MAX = 60
 
@@ -32,8 +34,12 @@ FILLED_MAX = 60
 class Life:
     """A broker from its start to the power cut, and the clients around it. The ledger gets every promise."""
 
-    def __init__(self, number: int, rng: random.Random, disk: Disk, ledger: Ledger, directory: Path):
+    def __init__(
+        self, number: int, rng: random.Random, disk: Disk, ledger: Ledger, directory: Path, often: tuple[str, ...] = ()
+    ):
         self.number = number
+        # The names of steps that come more often than others.
+        self.often = often
         self.rng = rng
         self.disk = disk
         self.ledger = ledger
@@ -61,6 +67,9 @@ class Life:
         }  # fmt: skip
         if self.disk.interrupts:
             ways |= Interruptions(self).ways()
+        for way in ways:
+            if way.__name__.lstrip("_") in self.often:
+                ways[way] = OFTEN
         while self.disk.state.flushes() < flushes:
             self.disk.state.delay_flushes(self.rng.choice([0, 0.0005, 0.002]))
             way = self.rng.choices(list(ways), list(ways.values()))[0]
