@@ -208,3 +208,28 @@ fn what_is_brought_in_from_the_disk_waits_for_a_sync() {
     storage.turns.sync(bring_in).expect("a healthy disk");
     assert!(segment.slice(0..1 << 20).iter().all(|byte| *byte == 7));
 }
+
+#[test]
+fn what_is_mapped_in_is_read_without_faults() {
+    const BYTES: u64 = 4 << 20;
+    let (_dir, storage) = storage(WriteMode::Pwrite);
+    let segment = create_segment(&storage, "a.log", BYTES, BYTES).expect("room");
+    for at in (0..BYTES).step_by(4096) {
+        segment.append(at, &[&[7; 4096]]).expect("room");
+    }
+    segment.sync().expect("a healthy disk");
+    segment.map_in(0..BYTES);
+    let before = faults_of_this_thread();
+    let sum: u64 = segment.slice(0..BYTES).iter().step_by(4096).map(|&byte| u64::from(byte)).sum();
+    assert_eq!(sum, 7 * BYTES / 4096);
+    // A fault fills 16 pages at most, so there would be 64; looking at the count takes some as well.
+    let faults = faults_of_this_thread() - before;
+    assert!(faults < 32, "{faults}");
+}
+
+fn faults_of_this_thread() -> u64 {
+    let stat = fs::read_to_string("/proc/thread-self/stat").expect("Linux");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+    // The first of these is the third in proc_pid_stat(5), which counts minor faults as its tenth.
+    fields.split(' ').nth(7).and_then(|faults| faults.parse().ok()).expect("a number")
+}
