@@ -14,8 +14,8 @@
 //!
 //! Syncs block, so they run on threads of their own and never on the runtime's. Whoever appends to a clean partition,
 //! while nothing else waits for the disk, may get a [`Turn`]: the thread that makes that sync then does what he wants
-//! done next, such as sending the answer. To a producer with one request in flight the way back to a thread of the
-//! runtime would cost about half as much as the sync.
+//! done next, such as sending the answer. A producer with one request in flight then does not wait for a thread of the
+//! runtime to wake up as well.
 
 use std::collections::VecDeque;
 use std::fmt;
