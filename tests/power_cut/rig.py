@@ -69,9 +69,14 @@ class Rig:
         return self.totals
 
     def prove(self, flushes: int, images: int) -> Totals:
-        """One life, and images of it on a disk that lost a flush: each has to be a finding."""
-        cut = self._live(1, None, flushes)
-        tried, unnoticed = unnoticed_losses(cut, self._directory / "proof", images)
+        """Lives, and so many images of them on a disk that lost a flush: each has to be a finding."""
+        tried, unnoticed = 0, []
+        while tried < images and not self.totals.findings:
+            cut = self._live(self.totals.lives + 1, None, flushes)
+            more, passed = unnoticed_losses(cut, self._directory / "proof", images - tried)
+            shutil.rmtree(cut.image.parent)
+            tried += more
+            unnoticed += passed
         self.totals.images = tried
         self.totals.findings += unnoticed
         self._say(f"{tried} images lack an acknowledged record, {tried - len(unnoticed)} of them are found out")
