@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from harness.admin import create_topic
 from harness.broker import Highwater
 from harness.clients import new_group
+from harness.exposition import value
 
 KAFKA_STORAGE_ERROR = 56
 
@@ -45,6 +46,18 @@ def produce(broker, topic, value: bytes, acks: str = "all") -> int:
     producer.produce(topic, value, on_delivery=lambda error, _: answers.append(error.code() if error else 0))
     assert producer.flush(30) == 0
     return answers[0]
+
+
+def produce_until_it_fails(broker, topic) -> int:
+    """Produces one record after the other, has a sync fail once that has a thread of its own; how that is answered."""
+    answers = []
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "acks": "all", "retries": 0, "linger.ms": 0})
+    while not answers or answers[-1] == 0:
+        if len(answers) % 16 == 0 and value(broker, "highwater_connections_on_lanes") == 1:
+            broker.trigger.touch()
+        producer.produce(topic, b"value", on_delivery=lambda error, _: answers.append(error.code() if error else 0))
+        assert producer.flush(30) == 0
+    return answers[-1]
 
 
 def values(broker, topic) -> tuple[list[bytes], int]:
@@ -89,3 +102,12 @@ def test_one_failed_sync_takes_the_directory_offline(failing, topic):
     assert produce(failing, topic, b"after") == 0
     read, _ = values(failing, topic)
     assert read[0] == b"durable" and read[-1] == b"after" and b"too late" not in read
+
+
+@pytest.mark.highwater_only("Kafka does not sync before it acknowledges")
+def test_who_syncs_on_a_thread_of_his_own_learns_that_it_failed(failing, topic):
+    """A producer with one request in flight is answered by the thread that syncs for it alone."""
+    create_topic(failing.bootstrap, topic)
+    assert produce_until_it_fails(failing, topic) == KAFKA_STORAGE_ERROR
+    assert not failing.trigger.exists(), "no sync has failed"
+    assert produce(failing, topic, b"too late") == KAFKA_STORAGE_ERROR

@@ -109,8 +109,7 @@ pub enum Reply {
     /// The answer, once the future has it. It is polled when all earlier answers are sent, and dropped with the
     /// connection: what must happen in any case has happened before.
     Pending(PendingFrame),
-    /// An answer that is being waited for, and the sync that it waits for, whose thread may send it if no other goes
-    /// before it.
+    /// An answer that is being waited for, and the sync that it waits for, which whoever waits may make himself.
     PendingSync(Turn, PendingFrame),
     /// No answer is wanted (Produce with acks=0).
     None,

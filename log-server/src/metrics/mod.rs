@@ -59,6 +59,8 @@ pub struct Metrics {
     throttled_clients: Mutex<HashSet<Box<str>>>,
     /// Connections open now.
     pub connections: Gauge,
+    /// Connections that have a thread of their own now.
+    pub connections_on_lanes: Gauge,
     /// Connections accepted so far.
     pub connections_accepted: Counter,
     /// Connections refused, by the cap that was reached.
@@ -180,6 +182,11 @@ impl Metrics {
             ),
             throttled_clients: Mutex::default(),
             connections: register!("connections", "Open connections", Gauge::default()),
+            connections_on_lanes: register!(
+                "connections_on_lanes",
+                "Open connections that have a thread of their own",
+                Gauge::default()
+            ),
             connections_accepted: register!(
                 "connections_accepted",
                 "Accepted connections",

@@ -6,38 +6,36 @@
 //! Both halves live in one task, so that an answer that is ready needs no other thread to be woken. The reader runs
 //! ahead of the writer by at most [`REPLIES_QUEUED_MAX`] requests; when the client does not take its answers it
 //! stops being read.
+//!
+//! A client whose requests wait for a sync of their own, one at a time, is served on a [`Lane`](super::lane::Lane) for as
+//! long as it goes on like that.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
+use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::FutureExt;
+use bytes::BytesMut;
 use log_core::wire::{ApiKey, RequestHeader};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::lane::{Lane, Lanes};
 use super::receiver::{ReceiveError, Receiver};
 use super::sender::{SendError, Sender};
-use crate::handler::{self, ConnectionInfo, Context, PendingFrame, Refusal, Reply, Request};
-use crate::metrics::Phase;
-use crate::partition::Turn;
+use super::{replies, requests};
+use crate::handler::{ConnectionInfo, Context, Refusal};
 
 /// Answers that may be queued or waited for on one connection before it is not read any further.
 const REPLIES_QUEUED_MAX: usize = 64;
 
-/// A reply with what is needed to account for it.
-struct Queued {
-    reply: Reply,
-    api: ApiKey,
-    received_at: Instant,
-    /// When the handler returned.
-    handled_at: Instant,
-}
+/// How long a connection that has nothing to say keeps its lane.
+const LANE_KEPT: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
-enum End {
+pub(super) enum End {
     /// The client went away, or the broker is shutting down.
     Quiet,
     /// The client was idle for too long.
@@ -52,257 +50,156 @@ enum End {
     Panicked,
 }
 
+/// Where a connection is served.
+pub(super) enum Place {
+    /// On the broker's runtime, whose threads must not wait for the disk.
+    Runtime,
+    /// On a thread of its own, which may. With the broker's runtime.
+    Lane(Handle),
+}
+
+impl Place {
+    pub(super) fn is_lane(&self) -> bool {
+        matches!(self, Place::Lane(_))
+    }
+}
+
+/// What stays with a connection wherever it is served.
+pub(super) struct Connection {
+    pub(super) info: Arc<ConnectionInfo>,
+    pub(super) context: Arc<Context>,
+    pub(super) last: LastRequest,
+    budget: Arc<Semaphore>,
+    /// What was received of requests that are not read yet.
+    unread: BytesMut,
+}
+
 /// Serves a connection until either side ends it.
 pub(super) async fn serve(
-    stream: TcpStream,
+    socket: TcpStream,
     info: Arc<ConnectionInfo>,
     context: Arc<Context>,
     budget: Arc<Semaphore>,
+    lanes: Lanes,
 ) {
     // Answers are written whole, so there is nothing for Nagle's algorithm to gather.
-    let _ = stream.set_nodelay(true);
-    let (read_half, write_half) = stream.into_split();
-    let mut last = LastRequest::default();
-    let (queue, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
-    let mut receiver = Receiver::new(read_half, &context.config, budget);
-    let sender = Sender::new(write_half, Duration::from_millis(context.config.response_send_ms));
-    let end = {
-        let read = read_requests(&mut receiver, queue, &info, &context, &mut last);
-        let write = write_replies(sender, replies, &info, &context);
-        tokio::pin!(read, write);
-        tokio::select! {
-            // The writer ends when the queue is closed and empty, with an error, or with a refusal that it met.
-            end = &mut write => end,
-            // The reader ends when there is no more to read. What is queued is still answered when it was the
-            // client's mistake or our shutdown that ended it, and dropped when nobody is there to receive it.
-            end = &mut read => match end {
-                End::Quiet if !context.shutdown.is_cancelled() => End::Quiet,
-                end => match write.await {
-                    End::Quiet => end,
-                    earlier => earlier,
-                },
-            },
+    let _ = socket.set_nodelay(true);
+    let (last, unread) = (LastRequest::default(), BytesMut::new());
+    let mut connection = Connection { info: info.clone(), context: context.clone(), last, budget, unread };
+    let mut stayed = socket.into_std().map_or_else(broken, ControlFlow::Continue);
+    let (last, end) = loop {
+        stayed = match stayed {
+            ControlFlow::Break(end) => break (connection.last, end),
+            ControlFlow::Continue(socket) => connection.stay(socket, &Place::Runtime).await,
+        };
+        if let ControlFlow::Continue(socket) = stayed {
+            let Some(lane) = lanes.open() else {
+                stayed = ControlFlow::Continue(socket);
+                continue;
+            };
+            match visit(lane, connection, socket).await {
+                Some(back) => (connection, stayed) = back,
+                None => break (LastRequest::default(), End::Panicked),
+            }
         }
     };
     report(end, &info, &last, &context);
 }
 
-/// Reads frames and dispatches them in order until there is nothing more to read.
-async fn read_requests(
-    receiver: &mut Receiver,
-    queue: mpsc::Sender<Queued>,
-    info: &Arc<ConnectionInfo>,
-    context: &Arc<Context>,
-    last: &mut LastRequest,
-) -> End {
-    loop {
-        // A place in the queue first: a request is only read when its answer has somewhere to go.
-        let Ok(place) = queue.reserve().await else { return End::Quiet };
-        // A client that is over its quota is left to wait, with what it sends in the system's buffers.
-        if muted(info, context).await {
-            return End::Quiet;
-        }
-        let idle = || queue.capacity() + 1 == queue.max_capacity();
-        let received = tokio::select! {
-            biased;
-            () = context.shutdown.cancelled() => return End::Quiet,
-            received = receiver.frame(idle) => received,
-        };
-        let (frame, charge) = match received {
-            Ok(Some(received)) => received,
-            Ok(None) => return End::Quiet,
-            Err(ReceiveError::Idle) => return End::Idle,
-            Err(error) => return End::Receive(error),
-        };
-        // An answer that came in between may have told the client to wait.
-        if muted(info, context).await {
-            return End::Quiet;
-        }
-        let received_at = Instant::now();
-        context.metrics.received_bytes.inc_by(frame.len() as u64 + 4);
-        info.request_received(received_at, frame.len() as u64 + 4);
-        let (mut header, body) = match RequestHeader::decode(frame) {
-            Ok(decoded) => decoded,
-            Err(error) => return End::Refused(Refusal::new(format!("request header: {error}"))),
-        };
-        if last.note(&mut header) {
-            info.set_client_id(header.client_id.as_deref());
-        }
-        let Some(api) = header.served().filter(|api| handler::HANDLED.contains(api)) else {
-            if header.api_key == ApiKey::ApiVersions.code() {
-                let reply = handler::unsupported_version(&header).into();
-                place.send(Queued { reply, api: ApiKey::ApiVersions, received_at, handled_at: received_at });
-                continue;
-            }
-            return End::Refused(Refusal::new("the API or its version is not served"));
-        };
-        let request = Request { api, header, body, connection: info.clone(), received_at };
-        let reply = match AssertUnwindSafe(handler::dispatch(context, request)).catch_unwind().await {
-            Ok(reply) => reply,
-            Err(_) => return End::Panicked,
-        };
-        drop(charge);
-        let handled_at = Instant::now();
-        context.metrics.requests.spent(api, Phase::Handle, handled_at - received_at);
-        match reply {
-            // Nothing will be sent, so the place goes back unused.
-            Reply::None => context.metrics.requests.answered(api, handled_at - received_at),
-            reply => {
-                let refused = matches!(reply, Reply::Close(_));
-                place.send(Queued { reply, api, received_at, handled_at });
-                if refused {
-                    // The writer ends the connection when it gets there. Nothing behind it may take effect.
-                    queue.closed().await;
-                    return End::Quiet;
+/// What has become of a connection at a place: it has ended, or it moves, with its socket registered nowhere.
+type Stayed = ControlFlow<End, std::net::TcpStream>;
+
+fn broken(error: io::Error) -> Stayed {
+    ControlFlow::Break(End::Receive(error.into()))
+}
+
+/// Has a lane serve a connection. `None` if the lane panicked.
+async fn visit(
+    lane: Lane,
+    mut connection: Connection,
+    socket: std::net::TcpStream,
+) -> Option<(Connection, Stayed)> {
+    let context = connection.context.clone();
+    let place = Place::Lane(Handle::current());
+    let (mut back, returned) = oneshot::channel();
+    lane.start(move |runtime| {
+        let stayed = match runtime {
+            Ok(runtime) => runtime.block_on(async {
+                tokio::select! {
+                    stayed = connection.stay(socket, &place) => stayed,
+                    // The broker's runtime is gone, and nobody is there to whom it could go back.
+                    () = back.closed() => ControlFlow::Break(End::Quiet),
                 }
+            }),
+            Err(error) => {
+                tracing::debug!(%error, "no runtime for a connection of its own");
+                ControlFlow::Continue(socket)
             }
-        }
-    }
-}
-
-/// Waits until the connection may be read. Whether the broker began to stop instead.
-async fn muted(info: &ConnectionInfo, context: &Context) -> bool {
-    tokio::select! {
-        biased;
-        () = info.mute.over() => false,
-        () = context.shutdown.cancelled() => true,
-    }
-}
-
-/// Sends the answers in the order of their requests until the queue is closed and empty.
-async fn write_replies(
-    mut sender: Sender,
-    mut replies: mpsc::Receiver<Queued>,
-    info: &ConnectionInfo,
-    context: &Arc<Context>,
-) -> End {
-    let requests = &context.metrics.requests;
-    // Answers that are gathered, and when each was there. Used again and again.
-    let mut gathered: Vec<(ApiKey, Instant)> = Vec::new();
-    while let Some(first) = replies.recv().await {
-        let mut next = Some(first);
-        while let Some(queued) = next.take() {
-            let taken_at = Instant::now();
-            requests.spent(queued.api, Phase::Queue, taken_at - queued.handled_at);
-            let waits = !matches!(queued.reply, Reply::Ready(_));
-            let queued_bytes = match queued.reply {
-                Reply::Ready(frame) => Ok(sender.push(frame)),
-                Reply::Pending(pending) => answer(&mut sender, pending).await,
-                Reply::PendingSync(turn, pending) if replies.is_empty() && sender.is_empty() => {
-                    let Some((back, answered)) = answer_with_sync(sender, turn, pending).await else {
-                        return End::Panicked;
-                    };
-                    sender = back;
-                    match answered {
-                        Answered::Sent(bytes) => Ok(bytes),
-                        Answered::Waits(pending) => answer(&mut sender, pending).await,
-                        Answered::Not(end) => Err(end),
-                    }
-                }
-                Reply::PendingSync(turn, pending) => {
-                    // The sync is to have begun before anybody waits for it.
-                    drop(turn);
-                    answer(&mut sender, pending).await
-                }
-                Reply::Close(refusal) => return flush_then(&mut sender, End::Refused(refusal)).await,
-                Reply::None => continue,
-            };
-            let bytes = match queued_bytes {
-                Ok(bytes) => bytes,
-                Err(end) => return end,
-            };
-            let answered_at = if waits { Instant::now() } else { taken_at };
-            if waits {
-                requests.spent(queued.api, Phase::Wait, answered_at - taken_at);
-            }
-            requests.answered(queued.api, answered_at - queued.received_at);
-            gathered.push((queued.api, answered_at));
-            context.metrics.sent_bytes.inc_by(bytes);
-            info.sent(bytes);
-            if sender.wants_flush() {
-                break;
-            }
-            next = replies.try_recv().ok();
-        }
-        if let Err(error) = sender.flush().await {
-            return End::Send(error);
-        }
-        let sent_at = Instant::now();
-        for (api, answered_at) in gathered.drain(..) {
-            requests.spent(api, Phase::Send, sent_at - answered_at);
-        }
-    }
-    End::Quiet
-}
-
-/// Waits for an answer and queues it. Those that are there already do not wait behind it. Returns its size in bytes.
-async fn answer(sender: &mut Sender, mut pending: PendingFrame) -> Result<u64, End> {
-    let waited = match AssertUnwindSafe(&mut pending).catch_unwind().now_or_never() {
-        Some(done) => done,
-        None => {
-            sender.flush().await.map_err(End::Send)?;
-            AssertUnwindSafe(pending).catch_unwind().await
-        }
-    };
-    match waited {
-        Ok(Ok(frame)) => Ok(sender.push(frame)),
-        Ok(Err(refusal)) => Err(flush_then(sender, End::Refused(refusal)).await),
-        Err(_) => Err(flush_then(sender, End::Panicked).await),
-    }
-}
-
-/// What has become of an answer that the thread which syncs was to send.
-enum Answered {
-    /// Its bytes are sent, or queued.
-    Sent(u64),
-    /// It is not there yet.
-    Waits(PendingFrame),
-    /// There is none.
-    Not(End),
-}
-
-/// Has the thread that syncs send the answer, which is there then. The sender comes back, but for a bug.
-async fn answer_with_sync(
-    mut sender: Sender,
-    turn: Turn,
-    mut pending: PendingFrame,
-) -> Option<(Sender, Answered)> {
-    let (back, answered) = oneshot::channel();
-    let runtime = Handle::current();
-    turn.sync_then(move || {
-        let _entered = runtime.enter();
-        let answer = match AssertUnwindSafe(&mut pending).catch_unwind().now_or_never() {
-            Some(Ok(Ok(frame))) => {
-                let bytes = sender.push(frame);
-                sender.send_at_once();
-                Answered::Sent(bytes)
-            }
-            Some(Ok(Err(refusal))) => Answered::Not(End::Refused(refusal)),
-            Some(Err(_)) => Answered::Not(End::Panicked),
-            None => Answered::Waits(pending),
         };
-        // Nobody takes it if the connection has ended.
-        let _ = back.send((sender, answer));
+        let _ = back.send((connection, stayed));
     });
-    answered.await.ok()
+    context.metrics.connections_on_lanes.inc();
+    let stayed = returned.await;
+    context.metrics.connections_on_lanes.dec();
+    stayed.ok()
 }
 
-async fn flush_then(sender: &mut Sender, end: End) -> End {
-    match sender.flush().await {
-        Ok(()) => end,
-        Err(error) => End::Send(error),
+impl Connection {
+    /// Serves it here until it ends or moves.
+    async fn stay(&mut self, socket: std::net::TcpStream, place: &Place) -> Stayed {
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => return broken(error),
+        };
+        let (read_half, write_half) = socket.into_split();
+        let (info, context) = (self.info.clone(), self.context.clone());
+        let mut idle_after = Duration::from_millis(context.config.connection_idle_ms);
+        if place.is_lane() {
+            idle_after = idle_after.min(LANE_KEPT);
+        }
+        let unread = std::mem::take(&mut self.unread);
+        let mut receiver = Receiver::new(read_half, unread, &context.config, idle_after, self.budget.clone());
+        let mut sender = Sender::new(write_half, Duration::from_millis(context.config.response_send_ms));
+        let (queue, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
+        let end = {
+            let read = requests::read(self, &mut receiver, queue, place);
+            let write = replies::write(&mut sender, replies, &info, &context, place);
+            tokio::pin!(read, write);
+            tokio::select! {
+                // The writer ends when the queue is closed and empty, with an error, or with a refusal that it met.
+                end = &mut write => Some(end),
+                // The reader ends when there is no more to read here. What is queued is still answered unless nobody
+                // is there to receive it.
+                end = &mut read => match end {
+                    Some(End::Quiet) if !context.shutdown.is_cancelled() => Some(End::Quiet),
+                    end => match write.await {
+                        End::Quiet => end,
+                        earlier => Some(earlier),
+                    },
+                },
+            }
+        };
+        match end {
+            None => {}
+            Some(End::Idle) if place.is_lane() => {}
+            Some(end) => return ControlFlow::Break(end),
+        }
+        let (read_half, unread) = receiver.into_parts();
+        self.unread = unread;
+        let whole = read_half.reunite(sender.into_socket()).expect("halves of one socket");
+        whole.into_std().map_or_else(broken, ControlFlow::Continue)
     }
 }
 
 /// What the log line says of the request that ended a connection.
 #[derive(Default)]
-struct LastRequest {
+pub(super) struct LastRequest {
     header: Option<RequestHeader>,
 }
 
 impl LastRequest {
     /// Notes a request. Whether its client calls itself otherwise than the one before.
-    fn note(&mut self, header: &mut RequestHeader) -> bool {
+    pub(super) fn note(&mut self, header: &mut RequestHeader) -> bool {
         // The client id is a slice of the frame and would keep the receive buffer alive for as long as the answer is
         // waited for. It hardly ever changes.
         let (client_id, changed) = match &self.header {

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
+use super::lane::Lanes;
 use crate::handler::{ConnectionInfo, Context};
 
 /// Connections that the system holds for us until they are accepted.
@@ -51,6 +52,7 @@ impl Listener {
     pub async fn run(self, context: Arc<Context>, tasks: TaskTracker) {
         let shared = Arc::new(Shared {
             request_bytes: Arc::new(Semaphore::new(context.config.requests_in_flight_bytes_max as usize)),
+            lanes: Lanes::default(),
             by_address: Mutex::new(HashMap::new()),
             next_id: AtomicU64::new(1),
         });
@@ -76,6 +78,7 @@ impl Listener {
 struct Shared {
     /// Bytes of requests that may still be received.
     request_bytes: Arc<Semaphore>,
+    lanes: Lanes,
     /// Open connections by address, to hold each address to its cap. Locked for a look-up, never across an await.
     by_address: Mutex<HashMap<IpAddr, usize>>,
     next_id: AtomicU64,
@@ -96,11 +99,11 @@ fn admit(
     let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
     let info = Arc::new(ConnectionInfo::new(id, peer));
     let listed = context.connections.enter(info.clone());
-    let budget = shared.request_bytes.clone();
+    let (budget, lanes) = (shared.request_bytes.clone(), shared.lanes.clone());
     let context = context.clone();
     tasks.spawn(async move {
         let (_slot, _listed) = (slot, listed);
-        connection::serve(stream, info, context, budget).await;
+        connection::serve(stream, info, context, budget, lanes).await;
     });
 }
 

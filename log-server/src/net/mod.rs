@@ -5,8 +5,11 @@
 
 mod connection;
 mod connections;
+mod lane;
 mod listener;
 mod receiver;
+mod replies;
+mod requests;
 mod sender;
 
 pub use connections::{Connections, Listed};

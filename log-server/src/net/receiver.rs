@@ -41,7 +41,7 @@ const BUFFER_BYTES_KEPT: usize = 4 << 10;
 /// Why no more frames come.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReceiveError {
-    /// No request for longer than `connection_idle_ms`.
+    /// No request for longer than was to be waited for.
     #[error("idle")]
     Idle,
     /// A frame's length cannot be right.
@@ -101,16 +101,28 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn new(socket: OwnedReadHalf, config: &BrokerConfig, budget: Arc<Semaphore>) -> Self {
+    /// `unread` was received already; a connection is idle after `idle_after`.
+    pub(super) fn new(
+        socket: OwnedReadHalf,
+        unread: BytesMut,
+        config: &BrokerConfig,
+        idle_after: Duration,
+        budget: Arc<Semaphore>,
+    ) -> Self {
         Receiver {
             socket,
-            buffer: BytesMut::new(),
+            buffer: unread,
             budget,
             budget_bytes: config.requests_in_flight_bytes_max as usize,
             frame_bytes_max: config.request_bytes_max,
-            idle_after: Duration::from_millis(config.connection_idle_ms),
+            idle_after,
             frame_within: Duration::from_millis(config.request_receive_ms),
         }
+    }
+
+    /// The socket, and what was received and is not part of a frame that was handed out.
+    pub(super) fn into_parts(self) -> (OwnedReadHalf, BytesMut) {
+        (self.socket, self.buffer)
     }
 
     /// The next frame without its length, or `None` when the client has closed the connection between two frames.

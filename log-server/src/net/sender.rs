@@ -41,6 +41,11 @@ impl Sender {
         Sender { socket, parts: VecDeque::new(), queued_bytes: 0, stall_after }
     }
 
+    /// The socket. What is not sent is dropped.
+    pub(super) fn into_socket(self) -> OwnedWriteHalf {
+        self.socket
+    }
+
     /// Puts an answer behind those that are not sent yet. Returns its size in bytes.
     pub(super) fn push(&mut self, frame: Frame) -> u64 {
         let bytes: usize = frame.iter().map(Bytes::len).sum();
@@ -76,15 +81,6 @@ impl Sender {
             self.advance(written);
         }
         Ok(())
-    }
-
-    /// Sends what the socket takes without waiting. What it does not take, or what is wrong with it, is left for
-    /// [`flush`](Sender::flush).
-    pub(super) fn send_at_once(&mut self) {
-        let (slices, count) = slices(&self.parts);
-        if let Ok(written) = self.socket.try_write_vectored(&slices[..count]) {
-            self.advance(written);
-        }
     }
 
     fn advance(&mut self, mut written: usize) {

@@ -13,13 +13,11 @@
 //! those runs at a time, and what is appended meanwhile gathers for the next.
 //!
 //! Syncs block, so they run on threads of their own and never on the runtime's. Whoever appends to a clean partition,
-//! while nothing else waits for the disk, may get a [`Turn`]: the thread that makes that sync then does what he wants
-//! done next, such as sending the answer. A producer with one request in flight then does not wait for a thread of the
-//! runtime to wake up as well.
+//! while nothing else waits for the disk, gets a [`Turn`]: if his thread is his alone he may sync by himself, and nobody
+//! has to be woken for it.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -73,8 +71,6 @@ pub struct Flusher {
 }
 
 struct Work {
-    /// To be synced now for somebody who is alone, and what is to be done then.
-    turns: VecDeque<(Turn, Then)>,
     /// To be synced now, in the order in which they asked.
     urgent: VecDeque<Arc<Partition>>,
     /// To be synced when their time has come; by time, because the linger is the same for all.
@@ -88,12 +84,8 @@ struct Work {
     stopping: bool,
 }
 
-/// What follows a sync, on its thread.
-type Then = Box<dyn FnOnce() + Send>;
-
 /// What a thread does next.
 enum Task {
-    Turn(Turn, Then),
     One(Arc<Partition>),
     Together(Vec<Arc<Partition>>),
 }
@@ -112,7 +104,6 @@ impl Flusher {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Arc<Flusher>> {
         let work = Work {
-            turns: VecDeque::new(),
             urgent: VecDeque::new(),
             lingering: VecDeque::new(),
             choice: SyncChoice::new(storage.can_sync_all(), threads),
@@ -220,9 +211,8 @@ impl Flusher {
     fn run(&self) {
         while let Some(task) = self.next() {
             match task {
-                Task::Turn(turn, then) => turn.sync(then),
                 Task::One(partition) => {
-                    if let Some(took) = self.flush(&partition, || {}) {
+                    if let Some(took) = self.flush(&partition) {
                         self.work.lock().choice.synced_one(took);
                     }
                     self.done(&partition);
@@ -265,9 +255,6 @@ impl Flusher {
     fn next(&self) -> Option<Task> {
         let mut work = self.work.lock();
         loop {
-            if let Some((turn, then)) = work.turns.pop_front() {
-                return Some(Task::Turn(turn, then));
-            }
             let waiting = work.urgent.len();
             if work.choice.together(waiting) {
                 if !work.together {
@@ -325,34 +312,24 @@ impl Flusher {
         })
     }
 
-    /// One group commit: what was appended becomes durable, the watermark moves, waiters wake, and `then` is done, whether
-    /// it was a success or not. Answers how long the sync took, if there was one.
-    fn flush(&self, partition: &Arc<Partition>, then: impl FnOnce()) -> Option<Duration> {
+    /// One group commit: what was appended becomes durable, the watermark moves, waiters wake. Answers how long the sync
+    /// took, if there was one.
+    fn flush(&self, partition: &Arc<Partition>) -> Option<Duration> {
         let flush = if self.is_offline() { None } else { partition.log().begin_flush() };
         let started = Instant::now();
-        let synced = flush.as_ref().map(Flush::run);
-        let took = match (&flush, synced) {
+        match (&flush, flush.as_ref().map(Flush::run)) {
             (Some(flush), Some(Ok(()))) => {
                 let took = self.observe(started, std::slice::from_ref(flush));
                 self.complete(partition, flush);
-                Some(took)
+                flush.map_in();
+                return Some(took);
             }
-            (_, Some(Err(error))) => {
-                self.failed(&error);
-                partition.waiters().wake_all();
-                None
-            }
-            _ => {
-                // Offline, or durable already.
-                partition.waiters().wake_all();
-                None
-            }
-        };
-        then();
-        if let Some(flush) = flush {
-            flush.map_in();
+            (_, Some(Err(error))) => self.failed(&error),
+            // Offline, or durable already.
+            _ => {}
         }
-        took
+        partition.waiters().wake_all();
+        None
     }
 
     /// The group commit of many partitions by one sync.
@@ -407,8 +384,8 @@ impl Flusher {
     }
 }
 
-/// A partition that was appended to by somebody who is alone, and may have something done with its sync. Who drops it
-/// leaves the sync to come like any other.
+/// A partition that was appended to by somebody who is alone, and may sync it. Who drops it leaves that to the flusher's
+/// threads.
 pub struct Turn {
     flusher: Arc<Flusher>,
     partition: Arc<Partition>,
@@ -416,19 +393,11 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Has the partition synced at once, and then `then` done on the same thread, whether the sync is a success or not.
-    pub fn sync_then(self, then: impl FnOnce() + Send + 'static) {
-        let flusher = self.flusher.clone();
-        let mut work = flusher.work.lock();
-        work.turns.push_back((self, Box::new(then)));
-        flusher.wake_one(&work);
-    }
-
-    fn sync(mut self, then: Then) {
-        self.done = true;
-        // The thread outlives what it does for others; the hook has said what was wrong.
-        self.flusher.flush(&self.partition, || drop(catch_unwind(AssertUnwindSafe(then))));
+    /// Syncs the partition on this thread. Who waits for it learns whether that was a success.
+    pub fn sync(mut self) {
+        self.flusher.flush(&self.partition);
         self.flusher.done(&self.partition);
+        self.done = true;
     }
 }
 
