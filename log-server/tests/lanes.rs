@@ -12,7 +12,7 @@ use log_core::wire::{
     ApiKey, FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, TopicRef, message,
 };
 use log_server::topic::NewTopic;
-use support::{PATIENCE, Rig, Socket, start};
+use support::{PATIENCE, Rig, Socket, api_versions_frame, correlation_id, start};
 
 /// So many more requests of one kind than of the other are a habit.
 const HABIT: usize = 64;
@@ -65,7 +65,7 @@ async fn fetch(socket: &mut Socket, offset: i64) -> i32 {
     };
     let topic = FetchTopic { topic: TopicRef::Name("orders".into()), partitions: vec![partition] };
     let request =
-        FetchRequest { max_wait_ms: 30_000, min_bytes: 1, topics: vec![topic], ..FetchRequest::default() };
+        FetchRequest { max_wait_ms: 600_000, min_bytes: 1, topics: vec![topic], ..FetchRequest::default() };
     socket.send(ApiKey::Fetch, 12, vec![request.encode(12).unwrap()]).await
 }
 
@@ -131,6 +131,49 @@ async fn a_lane_serves_whatever_is_asked_for() {
     }
     rig.broker.shutdown().await;
     socket.expect_closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_front_of_a_produce_keeps_nobody_from_syncing_it() {
+    let rig = with_topic(start().await).await;
+    let mut socket = Socket::connect(&rig).await;
+    let waiting = fetch(&mut socket, 0).await;
+    let behind = socket.send(ApiKey::Produce, 9, produce_body()).await;
+    assert!(fetched(&mut socket, waiting).await > 0);
+    assert_eq!(produced(&mut socket, behind).await, (0, 0));
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_on_a_lane_is_still_listened_to() {
+    let rig = with_topic(start().await).await;
+    let mut socket = Socket::connect(&rig).await;
+    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let waiting = fetch(&mut socket, end).await;
+    // For longer than an idle connection would keep its lane.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let behind = socket.send(ApiKey::Produce, 9, produce_body()).await;
+    assert!(fetched(&mut socket, waiting).await > 0);
+    assert_eq!(produced(&mut socket, behind).await, (0, end));
+    // And is noticed to leave.
+    fetch(&mut socket, end + 1).await;
+    drop(socket);
+    no_lane(&rig).await;
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_received_moves_along() {
+    let rig = with_topic(start().await).await;
+    let mut socket = Socket::connect(&rig).await;
+    to_a_lane(&rig, &mut socket, 0).await;
+    let frames: Vec<u8> = (0..10 * HABIT as i32).flat_map(|id| api_versions_frame(id).to_vec()).collect();
+    socket.send_raw(&frames).await;
+    for id in 0..10 * HABIT as i32 {
+        assert_eq!(correlation_id(socket.receive().await), id);
+    }
+    no_lane(&rig).await;
+    rig.broker.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

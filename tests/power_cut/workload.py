@@ -61,9 +61,9 @@ class Life:
         """Works until the disk has seen so many flushes; then nothing is stopped or closed, as when the power goes."""
         self._begin()
         ways = {
-            self._send_one: 40, self._send_burst: 18, self._read: 12, self._commit: 14, self._delete_records: 8,
-            self._fleeting_topic: 10, self._rest: 8, self._trickle: 5, self._stop: 2, self._stop_twice: 3,
-            self._kill: 2, self._kill_unsynced: 5,
+            self._send_one: 40, self._send_burst: 18, self._send_everywhere: 8, self._read: 12, self._commit: 14,
+            self._delete_records: 8, self._fleeting_topic: 10, self._rest: 8, self._trickle: 5, self._stop: 2,
+            self._stop_twice: 3, self._kill: 2, self._kill_unsynced: 5,
         }  # fmt: skip
         if self.disk.interrupts:
             ways |= Interruptions(self).ways()
@@ -196,6 +196,13 @@ class Life:
         for _ in range(self.rng.randrange(5, 40)):
             self.send(*self.rng.choice(list(self.ends)))
             self.producer.poll(0)
+
+    def _send_everywhere(self) -> None:
+        """One record to each partition, and nothing else before all are acknowledged: they may be synced together."""
+        self.await_answers()
+        for place in self.ends:
+            self.send(*place)
+        self.await_answers()
 
     def watermarks(self, name: str, partition: int) -> tuple[int, int]:
         """Where a partition begins and ends; (0, 0) if the client does not know."""

@@ -100,6 +100,7 @@ PLACES = [
 # The step of the rig's lives that has to come often for a place to show, by the first of these words that its
 # description holds: they reach what the others hardly do.
 STEPS = {
+    "flush: everything": "send_everywhere",
     "written again": "fail_sync",
     "through the page cache": "fail_sync",
     "when the log is closed": "stop_twice",

@@ -109,7 +109,8 @@ pub enum Reply {
     /// The answer, once the future has it. It is polled when all earlier answers are sent, and dropped with the
     /// connection: what must happen in any case has happened before.
     Pending(PendingFrame),
-    /// An answer that is being waited for, and the sync that it waits for, which whoever waits may make himself.
+    /// An answer that is being waited for, and the sync that it waits for: whoever waits makes it himself or drops the
+    /// turn, before anything else.
     PendingSync(Turn, PendingFrame),
     /// No answer is wanted (Produce with acks=0).
     None,
@@ -118,6 +119,14 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// The same, with the sync left to the flusher.
+    pub fn without_turn(self) -> Reply {
+        match self {
+            Reply::PendingSync(_, pending) => Reply::Pending(pending),
+            reply => reply,
+        }
+    }
+
     /// An encoded answer.
     pub fn message<M: KafkaEncode>(request: &Request, message: &M) -> Reply {
         request.encode(message).into()

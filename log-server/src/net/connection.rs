@@ -10,6 +10,7 @@
 //! A client whose requests wait for a sync of their own, one at a time, is served on a [`Lane`](super::lane::Lane) for as
 //! long as it goes on like that.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -25,13 +26,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::lane::{Lane, Lanes};
 use super::receiver::{ReceiveError, Receiver};
 use super::sender::{SendError, Sender};
+use super::unanswered::Unanswered;
 use super::{replies, requests};
 use crate::handler::{ConnectionInfo, Context, Refusal};
 
 /// Answers that may be queued or waited for on one connection before it is not read any further.
 const REPLIES_QUEUED_MAX: usize = 64;
 
-/// How long a connection that has nothing to say keeps its lane.
+/// How long a connection that has nothing to say keeps its lane, after as long again for its receive buffer.
 const LANE_KEPT: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
@@ -65,6 +67,7 @@ impl Place {
 }
 
 /// What stays with a connection wherever it is served.
+#[derive(Clone)]
 pub(super) struct Connection {
     pub(super) info: Arc<ConnectionInfo>,
     pub(super) context: Arc<Context>,
@@ -85,72 +88,58 @@ pub(super) async fn serve(
     // Answers are written whole, so there is nothing for Nagle's algorithm to gather.
     let _ = socket.set_nodelay(true);
     let (last, unread) = (LastRequest::default(), BytesMut::new());
-    let mut connection = Connection { info: info.clone(), context: context.clone(), last, budget, unread };
-    let mut stayed = socket.into_std().map_or_else(broken, ControlFlow::Continue);
-    let (last, end) = loop {
-        stayed = match stayed {
-            ControlFlow::Break(end) => break (connection.last, end),
-            ControlFlow::Continue(socket) => connection.stay(socket, &Place::Runtime).await,
-        };
-        if let ControlFlow::Continue(socket) = stayed {
-            let Some(lane) = lanes.open() else {
-                stayed = ControlFlow::Continue(socket);
-                continue;
-            };
-            match visit(lane, connection, socket).await {
-                Some(back) => (connection, stayed) = back,
-                None => break (LastRequest::default(), End::Panicked),
-            }
-        }
-    };
-    report(end, &info, &last, &context);
+    let mut connection = Connection { info, context, last, budget, unread };
+    let ControlFlow::Break(end) = connection.move_about(socket, &lanes).await;
+    connection.report(end);
 }
 
 /// What has become of a connection at a place: it has ended, or it moves, with its socket registered nowhere.
 type Stayed = ControlFlow<End, std::net::TcpStream>;
 
-fn broken(error: io::Error) -> Stayed {
-    ControlFlow::Break(End::Receive(error.into()))
-}
-
-/// Has a lane serve a connection. `None` if the lane panicked.
-async fn visit(
-    lane: Lane,
-    mut connection: Connection,
-    socket: std::net::TcpStream,
-) -> Option<(Connection, Stayed)> {
-    let context = connection.context.clone();
-    let place = Place::Lane(Handle::current());
-    let (mut back, returned) = oneshot::channel();
-    lane.start(move |runtime| {
-        let stayed = match runtime {
-            Ok(runtime) => runtime.block_on(async {
-                tokio::select! {
-                    stayed = connection.stay(socket, &place) => stayed,
-                    // The broker's runtime is gone, and nobody is there to whom it could go back.
-                    () = back.closed() => ControlFlow::Break(End::Quiet),
-                }
-            }),
-            Err(error) => {
-                tracing::debug!(%error, "no runtime for a connection of its own");
-                ControlFlow::Continue(socket)
-            }
-        };
-        let _ = back.send((connection, stayed));
-    });
-    context.metrics.connections_on_lanes.inc();
-    let stayed = returned.await;
-    context.metrics.connections_on_lanes.dec();
-    stayed.ok()
-}
-
 impl Connection {
+    /// Serves it where it is best off.
+    async fn move_about(&mut self, socket: TcpStream, lanes: &Lanes) -> ControlFlow<End, Infallible> {
+        let mut socket = unregistered(socket)?;
+        loop {
+            socket = self.stay(socket, &Place::Runtime).await?;
+            if let Some(lane) = lanes.open() {
+                socket = self.visit(lane, socket).await?;
+            }
+        }
+    }
+
+    /// Has a lane serve it.
+    async fn visit(&mut self, lane: Lane, socket: std::net::TcpStream) -> Stayed {
+        let mut visitor = Connection { unread: std::mem::take(&mut self.unread), ..self.clone() };
+        let place = Place::Lane(Handle::current());
+        let (mut back, returned) = oneshot::channel();
+        lane.start(move |runtime| {
+            let stayed = match runtime {
+                Ok(runtime) => runtime.block_on(async {
+                    tokio::select! {
+                        stayed = visitor.stay(socket, &place) => stayed,
+                        // The broker's runtime is gone, and with it everybody to whom it could go back.
+                        () = back.closed() => ControlFlow::Break(End::Quiet),
+                    }
+                }),
+                Err(error) => {
+                    tracing::debug!(%error, "no runtime for a connection of its own");
+                    ControlFlow::Continue(socket)
+                }
+            };
+            let _ = back.send((visitor, stayed));
+        });
+        self.context.metrics.connections_on_lanes.inc();
+        let returned = returned.await;
+        self.context.metrics.connections_on_lanes.dec();
+        let Ok((visitor, stayed)) = returned else { return ControlFlow::Break(End::Panicked) };
+        *self = visitor;
+        stayed
+    }
+
     /// Serves it here until it ends or moves.
     async fn stay(&mut self, socket: std::net::TcpStream, place: &Place) -> Stayed {
-        let socket = match TcpStream::from_std(socket) {
-            Ok(socket) => socket,
-            Err(error) => return broken(error),
-        };
+        let socket = TcpStream::from_std(socket).map_or_else(broken, ControlFlow::Continue)?;
         let (read_half, write_half) = socket.into_split();
         let (info, context) = (self.info.clone(), self.context.clone());
         let mut idle_after = Duration::from_millis(context.config.connection_idle_ms);
@@ -161,38 +150,81 @@ impl Connection {
         let mut receiver = Receiver::new(read_half, unread, &context.config, idle_after, self.budget.clone());
         let mut sender = Sender::new(write_half, Duration::from_millis(context.config.response_send_ms));
         let (queue, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
-        let end = {
-            let read = requests::read(self, &mut receiver, queue, place);
-            let write = replies::write(&mut sender, replies, &info, &context, place);
+        let unanswered = Unanswered::default();
+        let stayed = {
+            let read = requests::read(self, &mut receiver, queue, &unanswered, place);
+            let write = replies::write(&mut sender, replies, &info, &context, &unanswered);
             tokio::pin!(read, write);
             tokio::select! {
                 // The writer ends when the queue is closed and empty, with an error, or with a refusal that it met.
-                end = &mut write => Some(end),
-                // The reader ends when there is no more to read here. What is queued is still answered unless nobody
-                // is there to receive it.
-                end = &mut read => match end {
-                    Some(End::Quiet) if !context.shutdown.is_cancelled() => Some(End::Quiet),
-                    end => match write.await {
-                        End::Quiet => end,
-                        earlier => Some(earlier),
+                end = &mut write => ControlFlow::Break(end),
+                // The reader ends when there is no more to read here. What is queued is still answered when it was the
+                // client's mistake or our shutdown that ended it, and dropped when nobody is there to receive it.
+                stayed = &mut read => match stayed {
+                    ControlFlow::Break(End::Quiet) if !context.shutdown.is_cancelled() => stayed,
+                    stayed => match write.await {
+                        End::Quiet => stayed,
+                        earlier => ControlFlow::Break(earlier),
                     },
                 },
             }
         };
-        match end {
-            None => {}
-            Some(End::Idle) if place.is_lane() => {}
-            Some(end) => return ControlFlow::Break(end),
+        match stayed {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(End::Idle) if place.is_lane() => {}
+            ControlFlow::Break(end) => return ControlFlow::Break(end),
         }
         let (read_half, unread) = receiver.into_parts();
         self.unread = unread;
-        let whole = read_half.reunite(sender.into_socket()).expect("halves of one socket");
-        whole.into_std().map_or_else(broken, ControlFlow::Continue)
+        unregistered(read_half.reunite(sender.into_socket()).expect("halves of one socket"))
+    }
+
+    /// One count for a connection that has ended, and a log line if it was the broker that has closed it.
+    fn report(&self, end: End) {
+        let Connection { info, context, last, .. } = self;
+        let (reason, why) = match end {
+            End::Quiet => {
+                let stopping = context.shutdown.is_cancelled();
+                context.metrics.connection_closed(if stopping { "shutdown" } else { "client" });
+                return;
+            }
+            End::Idle => {
+                context.metrics.connection_closed("idle");
+                tracing::debug!(peer = %info.peer, "closed an idle connection");
+                return;
+            }
+            End::Receive(error) => (error.reason(), error.to_string()),
+            End::Send(error) => {
+                context.metrics.connection_closed("send");
+                tracing::debug!(peer = %info.peer, %error, "closed: the client does not take its answers");
+                return;
+            }
+            End::Refused(refusal) => ("refused", refusal.to_string()),
+            End::Panicked => {
+                context.metrics.handler_panics.inc();
+                (
+                    "panic",
+                    "the handler panicked; this is a bug, please report it with the lines above".to_owned(),
+                )
+            }
+        };
+        context.metrics.connection_closed(reason);
+        let client_id = last.header.as_ref().and_then(|header| header.client_id.as_deref()).unwrap_or("");
+        tracing::warn!(peer = %info.peer, connection = info.id, client_id, request = %last, why, "closed a connection");
     }
 }
 
+/// Takes a socket from the runtime that it is registered with.
+fn unregistered(socket: TcpStream) -> Stayed {
+    socket.into_std().map_or_else(broken, ControlFlow::Continue)
+}
+
+fn broken<T>(error: io::Error) -> ControlFlow<End, T> {
+    ControlFlow::Break(End::Receive(error.into()))
+}
+
 /// What the log line says of the request that ended a connection.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct LastRequest {
     header: Option<RequestHeader>,
 }
@@ -220,36 +252,6 @@ impl fmt::Display for LastRequest {
             None => write!(f, "key {} v{}", header.api_key, header.api_version),
         }
     }
-}
-
-/// One count for a connection that has ended, and a log line if it was the broker that has closed it.
-fn report(end: End, info: &ConnectionInfo, last: &LastRequest, context: &Context) {
-    let (reason, why) = match end {
-        End::Quiet => {
-            let stopping = context.shutdown.is_cancelled();
-            context.metrics.connection_closed(if stopping { "shutdown" } else { "client" });
-            return;
-        }
-        End::Idle => {
-            context.metrics.connection_closed("idle");
-            tracing::debug!(peer = %info.peer, "closed an idle connection");
-            return;
-        }
-        End::Receive(error) => (error.reason(), error.to_string()),
-        End::Send(error) => {
-            context.metrics.connection_closed("send");
-            tracing::debug!(peer = %info.peer, %error, "closed: the client does not take its answers");
-            return;
-        }
-        End::Refused(refusal) => ("refused", refusal.to_string()),
-        End::Panicked => {
-            context.metrics.handler_panics.inc();
-            ("panic", "the handler panicked; this is a bug, please report it with the lines above".to_owned())
-        }
-    };
-    context.metrics.connection_closed(reason);
-    let client_id = last.header.as_ref().and_then(|header| header.client_id.as_deref()).unwrap_or("");
-    tracing::warn!(peer = %info.peer, connection = info.id, client_id, request = %last, why, "closed a connection");
 }
 
 #[cfg(test)]

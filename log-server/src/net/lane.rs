@@ -30,8 +30,10 @@ impl Default for Lanes {
 
 impl Lanes {
     /// Starts a lane; `None` if there are enough, or the system has no thread to give.
+    ///
+    /// What it is to do comes later, so that a connection is not lost with a thread that cannot be had.
     pub(super) fn open(&self) -> Option<Lane> {
-        let place = self.free.clone().try_acquire_owned().ok()?;
+        let permit = self.free.clone().try_acquire_owned().ok()?;
         let (work, works) = mpsc::channel::<Work>();
         let thread = thread::Builder::new().name("highwater-lane".to_owned()).spawn(move || {
             if let Ok(work) = works.recv() {
@@ -39,7 +41,7 @@ impl Lanes {
             }
         });
         match thread {
-            Ok(_) => Some(Lane { work, _place: place }),
+            Ok(_) => Some(Lane { work, _permit: permit }),
             Err(error) => {
                 tracing::debug!(%error, "no thread for a connection of its own");
                 None
@@ -54,11 +56,11 @@ type Work = Box<dyn FnOnce(io::Result<Runtime>) + Send>;
 /// A thread that waits for something to do, and ends with it.
 pub(super) struct Lane {
     work: mpsc::Sender<Work>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Lane {
-    /// Has the thread do something. The place of the lane is kept until this is dropped.
+    /// Has the thread do something. There is no room for another lane until this is dropped.
     pub(super) fn start(&self, work: impl FnOnce(io::Result<Runtime>) + Send + 'static) {
         self.work.send(Box::new(work)).expect("the thread waits for it");
     }

@@ -11,6 +11,7 @@ mod receiver;
 mod replies;
 mod requests;
 mod sender;
+mod unanswered;
 
 pub use connections::{Connections, Listed};
 pub use listener::Listener;

@@ -8,8 +8,9 @@ use futures_util::FutureExt;
 use log_core::wire::ApiKey;
 use tokio::sync::mpsc;
 
-use super::connection::{End, Place};
+use super::connection::End;
 use super::sender::Sender;
+use super::unanswered::Unanswered;
 use crate::handler::{ConnectionInfo, Context, PendingFrame, Reply};
 use crate::metrics::Phase;
 
@@ -28,13 +29,14 @@ pub(super) async fn write(
     mut replies: mpsc::Receiver<Queued>,
     info: &ConnectionInfo,
     context: &Arc<Context>,
-    place: &Place,
+    unanswered: &Unanswered,
 ) -> End {
     let requests = &context.metrics.requests;
     // Answers that are gathered, and when each was there. Used again and again.
     let mut gathered: Vec<(ApiKey, Instant)> = Vec::new();
     while let Some(first) = replies.recv().await {
         let mut next = Some(first);
+        let mut synced = None;
         while let Some(queued) = next.take() {
             let taken_at = Instant::now();
             requests.spent(queued.api, Phase::Queue, taken_at - queued.handled_at);
@@ -43,12 +45,7 @@ pub(super) async fn write(
                 Reply::Ready(frame) => Ok(sender.push(frame)),
                 Reply::Pending(pending) => answer(sender, pending).await,
                 Reply::PendingSync(turn, pending) => {
-                    // Either way the sync has begun before anybody waits for it.
-                    if place.is_lane() && replies.is_empty() && sender.is_empty() {
-                        turn.sync();
-                    } else {
-                        drop(turn);
-                    }
+                    synced = turn.sync();
                     answer(sender, pending).await
                 }
                 Reply::Close(refusal) => return flush_then(sender, End::Refused(refusal)).await,
@@ -74,9 +71,13 @@ pub(super) async fn write(
         if let Err(error) = sender.flush().await {
             return End::Send(error);
         }
+        unanswered.sent(gathered.len());
         let sent_at = Instant::now();
         for (api, answered_at) in gathered.drain(..) {
             requests.spent(api, Phase::Send, sent_at - answered_at);
+        }
+        if let Some(flush) = synced {
+            flush.map_in();
         }
     }
     End::Quiet

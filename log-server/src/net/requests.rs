@@ -1,5 +1,6 @@
 //! A connection's requests: read, dispatched in order, and their replies queued.
 
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use tokio_util::context::TokioContext;
 use super::connection::{Connection, End, Place};
 use super::receiver::{ReceiveError, Receiver};
 use super::replies::Queued;
+use super::unanswered::Unanswered;
 use crate::handler::{self, ConnectionInfo, Context, Refusal, Reply, Request};
 use crate::metrics::Phase;
 
@@ -19,47 +21,51 @@ use crate::metrics::Phase;
 /// connection go to a lane; so many more that did not have it come back.
 const HABIT: usize = 64;
 
-/// Reads frames and dispatches them in order until there is nothing more to read, or, with `None`, until the connection
-/// is better off at another place.
+/// Reads frames and dispatches them in order until there is nothing more to read, or the connection is better off at
+/// another place and has all its answers.
 pub(super) async fn read(
     connection: &mut Connection,
     receiver: &mut Receiver,
     queue: mpsc::Sender<Queued>,
+    unanswered: &Unanswered,
     place: &Place,
-) -> Option<End> {
+) -> ControlFlow<End> {
     let Connection { info, context, last, .. } = connection;
-    // How many more requests speak for another place than for this one.
+    // How many more requests of late speak for another place than for this one.
     let mut elsewhere = 0_usize;
-    while elsewhere < HABIT {
+    loop {
         // A place in the queue first: a request is only read when its answer has somewhere to go.
-        let Ok(room) = queue.reserve().await else { return Some(End::Quiet) };
+        let Ok(room) = queue.reserve().await else { return ControlFlow::Break(End::Quiet) };
         // A client that is over its quota is left to wait, with what it sends in the system's buffers.
         if muted(info, context).await {
-            return Some(End::Quiet);
+            return ControlFlow::Break(End::Quiet);
         }
-        let idle = || queue.capacity() + 1 == queue.max_capacity();
         let received = tokio::select! {
             biased;
-            () = context.shutdown.cancelled() => return Some(End::Quiet),
-            received = receiver.frame(idle) => received,
+            () = context.shutdown.cancelled() => return ControlFlow::Break(End::Quiet),
+            // A frame that has begun stays in the buffer, which moves along.
+            () = unanswered.none(), if elsewhere >= HABIT => return ControlFlow::Continue(()),
+            received = receiver.frame(|| unanswered.is_none()) => received,
         };
         let (frame, charge) = match received {
             Ok(Some(received)) => received,
-            Ok(None) => return Some(End::Quiet),
-            Err(ReceiveError::Idle) => return Some(End::Idle),
-            Err(error) => return Some(End::Receive(error)),
+            Ok(None) => return ControlFlow::Break(End::Quiet),
+            Err(ReceiveError::Idle) => return ControlFlow::Break(End::Idle),
+            Err(error) => return ControlFlow::Break(End::Receive(error)),
         };
         // An answer that came in between may have told the client to wait.
         if muted(info, context).await {
-            return Some(End::Quiet);
+            return ControlFlow::Break(End::Quiet);
         }
         let received_at = Instant::now();
-        let is_alone = idle();
+        let is_alone = unanswered.is_none();
         context.metrics.received_bytes.inc_by(frame.len() as u64 + 4);
         info.request_received(received_at, frame.len() as u64 + 4);
         let (mut header, body) = match RequestHeader::decode(frame) {
             Ok(decoded) => decoded,
-            Err(error) => return Some(End::Refused(Refusal::new(format!("request header: {error}")))),
+            Err(error) => {
+                return ControlFlow::Break(End::Refused(Refusal::new(format!("request header: {error}"))));
+            }
         };
         if last.note(&mut header) {
             info.set_client_id(header.client_id.as_deref());
@@ -67,13 +73,16 @@ pub(super) async fn read(
         let Some(api) = header.served().filter(|api| handler::HANDLED.contains(api)) else {
             if header.api_key == ApiKey::ApiVersions.code() {
                 let reply = handler::unsupported_version(&header).into();
+                unanswered.add();
                 room.send(Queued { reply, api: ApiKey::ApiVersions, received_at, handled_at: received_at });
                 continue;
             }
-            return Some(End::Refused(Refusal::new("the API or its version is not served")));
+            return ControlFlow::Break(End::Refused(Refusal::new("the API or its version is not served")));
         };
         let request = Request { api, header, body, connection: info.clone(), received_at };
-        let Some(reply) = dispatch(context, request, place).await else { return Some(End::Panicked) };
+        let Some(reply) = dispatch(context, request, place).await else {
+            return ControlFlow::Break(End::Panicked);
+        };
         drop(charge);
         let handled_at = Instant::now();
         context.metrics.requests.spent(api, Phase::Handle, handled_at - received_at);
@@ -85,16 +94,17 @@ pub(super) async fn read(
             Reply::None => context.metrics.requests.answered(api, handled_at - received_at),
             reply => {
                 let refused = matches!(reply, Reply::Close(_));
+                let reply = if is_for_a_lane && place.is_lane() { reply } else { reply.without_turn() };
+                unanswered.add();
                 room.send(Queued { reply, api, received_at, handled_at });
                 if refused {
                     // The writer ends the connection when it gets there. Nothing behind it may take effect.
                     queue.closed().await;
-                    return Some(End::Quiet);
+                    return ControlFlow::Break(End::Quiet);
                 }
             }
         }
     }
-    None
 }
 
 /// Waits until the connection may be read. Whether the broker began to stop instead.
@@ -109,7 +119,8 @@ async fn muted(info: &ConnectionInfo, context: &Context) -> bool {
 /// The handler's reply, or `None` if it panicked.
 ///
 /// What a lane is not there for is handled on it as if it were on the broker's runtime, whose threads and tasks it may
-/// need for longer than the lane lasts.
+/// need for longer than the lane lasts. Produce needs none, and compresses by itself what it would have the broker's
+/// runtime step aside for.
 async fn dispatch(context: &Arc<Context>, request: Request, place: &Place) -> Option<Reply> {
     let api = request.api;
     let handled = AssertUnwindSafe(handler::dispatch(context, request)).catch_unwind();

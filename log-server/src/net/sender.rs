@@ -54,11 +54,6 @@ impl Sender {
         bytes as u64
     }
 
-    /// Whether there is nothing to be sent.
-    pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
     /// Whether enough is gathered to be sent.
     pub(super) fn wants_flush(&self) -> bool {
         self.queued_bytes >= GATHER_BYTES

@@ -72,6 +72,9 @@ impl Checkpointer {
             return;
         }
         let mut work = self.work.lock();
+        if work.stopping {
+            return;
+        }
         let first = work.due.is_empty();
         work.due.push_back((Instant::now() + self.interval, partition.clone()));
         if first {

@@ -82,6 +82,8 @@ struct Work {
     /// Threads that wait in `wake`.
     idle: usize,
     stopping: bool,
+    /// Whether there are no threads any more.
+    ended: bool,
 }
 
 /// What a thread does next.
@@ -110,6 +112,7 @@ impl Flusher {
             together: false,
             idle: 0,
             stopping: false,
+            ended: false,
         };
         let flusher = Arc::new(Flusher {
             storage,
@@ -167,23 +170,25 @@ impl Flusher {
 
     /// Puts a partition where its new state says it is.
     fn enter(&self, partition: &Arc<Partition>, state: u8) {
-        match state {
-            QUEUED => {
-                self.busy.fetch_add(1, Ordering::Relaxed);
-                let mut work = self.work.lock();
-                work.urgent.push_back(partition.clone());
+        if !matches!(state, QUEUED | LINGERING) {
+            return;
+        }
+        let mut work = self.work.lock();
+        // Partitions hold the flusher: left in here they would never be given up.
+        if work.ended {
+            return;
+        }
+        if state == QUEUED {
+            self.busy.fetch_add(1, Ordering::Relaxed);
+            work.urgent.push_back(partition.clone());
+            self.wake_one(&work);
+        } else {
+            let first = work.lingering.is_empty();
+            work.lingering.push_back((Instant::now() + self.linger, partition.clone()));
+            // Idle threads sleep until the first one's time; they do not know of a first one that is new.
+            if first {
                 self.wake_one(&work);
             }
-            LINGERING => {
-                let mut work = self.work.lock();
-                let first = work.lingering.is_empty();
-                work.lingering.push_back((Instant::now() + self.linger, partition.clone()));
-                // Idle threads sleep until the first one's time; they do not know of a first one that is new.
-                if first {
-                    self.wake_one(&work);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -200,6 +205,7 @@ impl Flusher {
             // A thread that panicked has nothing left to sync, and said so on its way out.
             let _ = thread.join();
         }
+        self.work.lock().ended = true;
     }
 
     fn wake_one(&self, work: &Work) {
@@ -212,8 +218,10 @@ impl Flusher {
         while let Some(task) = self.next() {
             match task {
                 Task::One(partition) => {
-                    if let Some(took) = self.flush(&partition) {
-                        self.work.lock().choice.synced_one(took);
+                    let synced = self.flush(&partition);
+                    if let Some((flush, took)) = &synced {
+                        self.work.lock().choice.synced_one(*took);
+                        flush.map_in();
                     }
                     self.done(&partition);
                 }
@@ -312,24 +320,24 @@ impl Flusher {
         })
     }
 
-    /// One group commit: what was appended becomes durable, the watermark moves, waiters wake. Answers how long the sync
-    /// took, if there was one.
-    fn flush(&self, partition: &Arc<Partition>) -> Option<Duration> {
+    /// One group commit: what was appended becomes durable, the watermark moves, waiters wake. Answers what was synced
+    /// and how long that took, if it was a success.
+    fn flush(&self, partition: &Arc<Partition>) -> Option<(Flush, Duration)> {
         let flush = if self.is_offline() { None } else { partition.log().begin_flush() };
-        let started = Instant::now();
-        match (&flush, flush.as_ref().map(Flush::run)) {
-            (Some(flush), Some(Ok(()))) => {
-                let took = self.observe(started, std::slice::from_ref(flush));
-                self.complete(partition, flush);
-                flush.map_in();
-                return Some(took);
-            }
-            (_, Some(Err(error))) => self.failed(&error),
+        let Some(flush) = flush else {
             // Offline, or durable already.
-            _ => {}
+            partition.waiters().wake_all();
+            return None;
+        };
+        let started = Instant::now();
+        if let Err(error) = flush.run() {
+            self.failed(&error);
+            partition.waiters().wake_all();
+            return None;
         }
-        partition.waiters().wake_all();
-        None
+        let took = self.observe(started, std::slice::from_ref(&flush));
+        self.complete(partition, &flush);
+        Some((flush, took))
     }
 
     /// The group commit of many partitions by one sync.
@@ -384,8 +392,8 @@ impl Flusher {
     }
 }
 
-/// A partition that was appended to by somebody who is alone, and may sync it. Who drops it leaves that to the flusher's
-/// threads.
+/// A partition that was appended to by somebody who is alone, and may sync it. Nobody else does as long as he holds this,
+/// so he does it or drops this, which leaves it to the flusher's threads, before he waits for anything.
 pub struct Turn {
     flusher: Arc<Flusher>,
     partition: Arc<Partition>,
@@ -393,11 +401,13 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Syncs the partition on this thread. Who waits for it learns whether that was a success.
-    pub fn sync(mut self) {
-        self.flusher.flush(&self.partition);
+    /// Syncs the partition on this thread. Who waits for it learns whether that was a success. What was synced is to be
+    /// [mapped in](Flush::map_in) when there is nothing more urgent to do.
+    pub fn sync(mut self) -> Option<Flush> {
+        let synced = self.flusher.flush(&self.partition);
         self.flusher.done(&self.partition);
         self.done = true;
+        synced.map(|(flush, _)| flush)
     }
 }
 
