@@ -9,7 +9,7 @@ use log_core::log::{CleanShutdown, LogConfig, LogDir, LogDirOptions, PartitionId
 use log_core::storage::Storage;
 use log_core::storage::sim::SimStorage;
 use log_server::producer_ids::ProducerIds;
-use log_server::topic::{Catalog, Topic, partition_identity};
+use log_server::topic::{Catalog, Topic};
 use uuid::Uuid;
 
 const FILES: [&str; 5] =
@@ -26,7 +26,7 @@ static SOUND: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
         partitions: 1,
         config: [("retention.ms".to_owned(), "-1".to_owned())].into(),
     };
-    let partition = partition_identity(&topic, 0);
+    let partition = topic.partition_identity(0);
     let log = dir.create_partition(&partition, LogConfig::default()).expect("room");
     Catalog::create(Arc::new(sim.clone())).and_then(|catalog| catalog.put(vec![topic])).expect("room");
     ProducerIds::open(Arc::new(sim.clone())).and_then(|ids| ids.allocate()).expect("room");

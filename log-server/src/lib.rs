@@ -14,7 +14,7 @@
 //! http       metrics, health and a JSON API, beside all that
 //! ```
 //! [`Broker`] builds them and takes them down again. Without the feature `broker` only the coordinators are left,
-//! which need neither a runtime nor a socket.
+//! which need neither a runtime nor a socket, and with `files` the files that are not logs.
 
 #[cfg(feature = "broker")]
 pub mod broker;
@@ -49,7 +49,7 @@ pub mod net;
 pub mod partition;
 #[cfg(feature = "broker")]
 pub mod pressure;
-#[cfg(feature = "broker")]
+#[cfg(feature = "files")]
 pub mod producer_ids;
 #[cfg(feature = "broker")]
 pub mod quota;
@@ -69,7 +69,7 @@ pub mod space;
 pub mod spans;
 #[cfg(feature = "broker")]
 pub mod telemetry;
-#[cfg(feature = "broker")]
+#[cfg(feature = "files")]
 pub mod topic;
 
 #[cfg(feature = "broker")]

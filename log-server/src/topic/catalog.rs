@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use log_core::log::PartitionIdentity;
 use log_core::storage::Storage;
 use log_core::wire::Uuid;
 use parking_lot::Mutex;
@@ -52,6 +53,15 @@ impl Topic {
     /// Whether the topic is the broker's own.
     pub fn is_internal(&self) -> bool {
         name::is_internal(&self.name)
+    }
+
+    /// What the directory of a partition says that it holds.
+    pub fn partition_identity(&self, index: i32) -> PartitionIdentity {
+        PartitionIdentity {
+            topic_id: uuid::Uuid::from_bytes(self.id.to_bytes()),
+            topic: self.name.to_string(),
+            partition: index,
+        }
     }
 }
 

@@ -252,7 +252,7 @@ impl Shared {
         for topic in topics.iter() {
             let settings = self.settings(topic);
             for index in 0..topic.partitions {
-                let identity = partition_identity(topic, index);
+                let identity = topic.partition_identity(index);
                 let known = there.contains(&identity);
                 if !known {
                     tracing::error!(topic = %topic.name, index, "the partition's directory is missing, with all its records");
@@ -404,7 +404,7 @@ impl Shared {
 
     fn wanted(&self, topic: &Topic, first: i32) -> Vec<Wanted> {
         let settings = self.settings(topic);
-        let identities = (first..topic.partitions).map(|index| partition_identity(topic, index));
+        let identities = (first..topic.partitions).map(|index| topic.partition_identity(index));
         identities.map(|identity| (identity, settings.clone())).collect()
     }
 
@@ -417,7 +417,7 @@ impl Shared {
 
     fn abandon(&self, topic: &Topic, logs: &[Arc<Partition>], first: i32) {
         logs.iter().for_each(|partition| partition.close());
-        self.remove((first..).zip(logs).map(|(index, _)| partition_identity(topic, index)).collect());
+        self.remove((first..).zip(logs).map(|(index, _)| topic.partition_identity(index)).collect());
     }
 
     /// Removes directories that the catalog does not have.
@@ -519,12 +519,3 @@ fn note_recovery(identity: &PartitionIdentity, report: RecoveryReport) {
 
 /// A topic with its logs, before clients can see it.
 type Made = (Topic, Vec<Arc<Partition>>);
-
-/// What the partition's directory says that it holds.
-pub fn partition_identity(topic: &Topic, index: i32) -> PartitionIdentity {
-    PartitionIdentity {
-        topic_id: uuid::Uuid::from_bytes(topic.id.to_bytes()),
-        topic: topic.name.to_string(),
-        partition: index,
-    }
-}
