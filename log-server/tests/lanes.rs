@@ -3,16 +3,19 @@
 
 mod support;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use log_core::record::{BatchBuilder, Compression};
 use log_core::wire::fetch::{FetchPartition, FetchTopic};
-use log_core::wire::messages::{MetadataRequest, MetadataResponse};
+use log_core::wire::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use log_core::wire::messages::{AlterClientQuotasRequest, MetadataRequest, MetadataResponse};
 use log_core::wire::produce::{ProducePartition, ProduceTopic};
 use log_core::wire::{
     ApiKey, FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, TopicRef, message,
 };
 use log_server::topic::NewTopic;
-use support::{PATIENCE, Rig, Socket, api_versions_frame, correlation_id, start};
+use support::{PATIENCE, Rig, Socket, api_versions_frame, call, correlation_id, start};
 
 /// So many more requests of one kind than of the other are a habit.
 const HABIT: usize = 64;
@@ -82,7 +85,7 @@ fn on_lanes(rig: &Rig) -> i64 {
 async fn no_lane(rig: &Rig) {
     let gone = async {
         while on_lanes(rig) > 0 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("a lane is given back");
@@ -151,7 +154,7 @@ async fn who_waits_on_a_lane_is_still_listened_to() {
     let end = to_a_lane(&rig, &mut socket, 0).await;
     let waiting = fetch(&mut socket, end).await;
     // For longer than an idle connection would keep its lane.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let behind = socket.send(ApiKey::Produce, 9, produce_body()).await;
     assert!(fetched(&mut socket, waiting).await > 0);
     assert_eq!(produced(&mut socket, behind).await, (0, end));
@@ -172,7 +175,7 @@ async fn what_was_received_moves_along() {
     for id in 0..10 * HABIT as i32 {
         assert_eq!(correlation_id(socket.receive().await), id);
     }
-    no_lane(&rig).await;
+    assert_eq!(on_lanes(&rig), 0);
     rig.broker.shutdown().await;
 }
 
@@ -181,11 +184,46 @@ async fn who_takes_to_something_else_gives_the_lane_back() {
     let rig = with_topic(start().await).await;
     let mut socket = Socket::connect(&rig).await;
     let end = to_a_lane(&rig, &mut socket, 0).await;
-    for _ in 0..HABIT {
+    for _ in 0..=HABIT {
         assert_eq!(metadata(&mut socket).await, 1);
     }
-    no_lane(&rig).await;
+    assert_eq!(on_lanes(&rig), 0);
     to_a_lane(&rig, &mut socket, end).await;
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_to_several_requests_at_once_gives_the_lane_back() {
+    let rig = with_topic(start().await).await;
+    let mut socket = Socket::connect(&rig).await;
+    let end = to_a_lane(&rig, &mut socket, 0).await;
+    for offset in (end..end + 4 * HABIT as i64).step_by(2) {
+        let [first, second] = [(); 2].map(|()| socket.frame(ApiKey::Produce, 9, produce_body()));
+        socket.send_raw(&[first.1, second.1].concat()).await;
+        assert_eq!(produced(&mut socket, first.0).await, (0, offset));
+        assert_eq!(produced(&mut socket, second.0).await, (0, offset + 1));
+    }
+    assert_eq!(on_lanes(&rig), 0);
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_held_up_for_his_quota_gives_the_lane_back() {
+    let rig = with_topic(start().await).await;
+    let mut socket = Socket::connect(&rig).await;
+    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let quota = message!(AlterClientQuotasRequest {
+        entries: vec![message!(EntryData {
+            entity: vec![message!(EntityData { entity_type: "client-id".into(), entity_name: None })],
+            ops: vec![message!(OpData { key: "producer_byte_rate".into(), value: 1.0 })],
+        })],
+    });
+    let answer = call(&rig, 1, quota).await;
+    assert_eq!(answer.entries[0].error_code, 0);
+    produce(&mut socket, end).await;
+    // For minutes, which nobody has to wait for.
+    no_lane(&rig).await;
+    assert!(rig.broker.context().connections.all().iter().any(|info| info.mute.is_imposed()));
     rig.broker.shutdown().await;
 }
 

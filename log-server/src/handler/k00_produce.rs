@@ -67,7 +67,7 @@ enum Sync<'a> {
     Soon,
     /// At once.
     Urgent,
-    /// At once, and by whoever sends the answer if the turn comes back.
+    /// At once, and perhaps by whoever sends the answer, if the turn comes back.
     Alone(&'a mut Option<Turn>),
 }
 

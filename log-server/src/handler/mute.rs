@@ -47,6 +47,11 @@ impl Mute {
         *self.highest.lock()
     }
 
+    /// Whether the connection is not to be read.
+    pub fn is_imposed(&self) -> bool {
+        self.until.lock().is_some_and(|until| until > Instant::now())
+    }
+
     /// Returns when the connection may be read.
     pub async fn over(&self) {
         loop {

@@ -33,8 +33,8 @@ use crate::handler::{ConnectionInfo, Context, Refusal};
 /// Answers that may be queued or waited for on one connection before it is not read any further.
 const REPLIES_QUEUED_MAX: usize = 64;
 
-/// How long a connection that has nothing to say keeps its lane, after as long again for its receive buffer.
-const LANE_KEPT: Duration = Duration::from_secs(1);
+/// How long a connection that has nothing to say keeps its lane: not between the requests of somebody who is slow.
+const LANE_KEPT: Duration = Duration::from_millis(200);
 
 /// Why a connection ended.
 pub(super) enum End {

@@ -125,19 +125,26 @@ impl Receiver {
         (self.socket, self.buffer)
     }
 
-    /// The next frame without its length, or `None` when the client has closed the connection between two frames.
+    /// Whether something was received that is not part of a frame that was handed out.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Waits until a frame has begun. False: the client has closed the connection between two frames.
     ///
     /// A connection is only idle while `idle()` says that no answer is being waited for.
     ///
     /// # Errors
     /// See [`ReceiveError`]; all of them end the connection.
-    pub(super) async fn frame(
-        &mut self,
-        idle: impl Fn() -> bool,
-    ) -> Result<Option<(Bytes, Charge)>, ReceiveError> {
-        if self.buffer.is_empty() && !self.first_bytes(idle).await? {
-            return Ok(None);
-        }
+    pub(super) async fn begins(&mut self, idle: impl Fn() -> bool) -> Result<bool, ReceiveError> {
+        Ok(self.has_unread() || self.first_bytes(idle).await?)
+    }
+
+    /// The rest of a frame that has begun, without its length.
+    ///
+    /// # Errors
+    /// See [`ReceiveError`]; all of them end the connection.
+    pub(super) async fn frame(&mut self) -> Result<(Bytes, Charge), ReceiveError> {
         let deadline = Instant::now() + self.frame_within;
         while self.buffer.len() < LENGTH_BYTES {
             self.read(READ_BYTES, LENGTH_BYTES, deadline).await?;
@@ -159,20 +166,22 @@ impl Receiver {
             self.read(most, whole, deadline).await?;
         }
         self.buffer.advance(LENGTH_BYTES);
-        Ok(Some((self.buffer.split_to(size).freeze(), charge)))
+        Ok((self.buffer.split_to(size).freeze(), charge))
     }
 
     /// Waits for the first bytes of a frame. False: the client has closed the connection.
     async fn first_bytes(&mut self, idle: impl Fn() -> bool) -> Result<bool, ReceiveError> {
         if self.buffer.capacity() > BUFFER_BYTES_KEPT
+            && self.idle_after > BUFFER_KEPT
             && timeout(BUFFER_KEPT, self.socket.readable()).await.is_err()
         {
             self.buffer = BytesMut::new();
         }
         loop {
+            let was_idle = idle();
             match timeout(self.idle_after, self.socket.readable()).await {
                 Ok(ready) => ready?,
-                Err(_) if idle() => return Err(ReceiveError::Idle),
+                Err(_) if was_idle && idle() => return Err(ReceiveError::Idle),
                 Err(_) => continue,
             }
             self.buffer.reserve(READ_BYTES);

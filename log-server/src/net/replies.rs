@@ -46,9 +46,13 @@ pub(super) async fn write(
                 Reply::Pending(pending) => answer(sender, pending).await,
                 Reply::PendingSync(turn, pending) => {
                     synced = turn.sync();
+                    if sender.client_has_sent() {
+                        unanswered.note_company();
+                    }
                     answer(sender, pending).await
                 }
                 Reply::Close(refusal) => return flush_then(sender, End::Refused(refusal)).await,
+                // There is nothing to be sent for it, so it is never queued.
                 Reply::None => continue,
             };
             let bytes = match queued_bytes {

@@ -36,20 +36,30 @@ pub(super) async fn read(
     loop {
         // A place in the queue first: a request is only read when its answer has somewhere to go.
         let Ok(room) = queue.reserve().await else { return ControlFlow::Break(End::Quiet) };
-        // A client that is over its quota is left to wait, with what it sends in the system's buffers.
-        if muted(info, context).await {
+        // A client that is over its quota is left to wait, with what it sends in the system's buffers, and not on a lane.
+        if place.is_lane() && info.mute.is_imposed() {
+            elsewhere = 2 * HABIT;
+        } else if muted(info, context).await {
             return ControlFlow::Break(End::Quiet);
         }
-        let received = tokio::select! {
+        let begun = tokio::select! {
             biased;
             () = context.shutdown.cancelled() => return ControlFlow::Break(End::Quiet),
-            // A frame that has begun stays in the buffer, which moves along.
             () = unanswered.none(), if elsewhere >= HABIT => return ControlFlow::Continue(()),
-            received = receiver.frame(|| unanswered.is_none()) => received,
+            // Who always has something unanswered is not read any more in the end, so that he has all his answers.
+            begun = receiver.begins(|| unanswered.is_none()), if elsewhere < 2 * HABIT => begun,
+        };
+        let received = match begun {
+            Ok(false) => return ControlFlow::Break(End::Quiet),
+            Ok(true) => tokio::select! {
+                biased;
+                () = context.shutdown.cancelled() => return ControlFlow::Break(End::Quiet),
+                received = receiver.frame() => received,
+            },
+            Err(error) => Err(error),
         };
         let (frame, charge) = match received {
-            Ok(Some(received)) => received,
-            Ok(None) => return ControlFlow::Break(End::Quiet),
+            Ok(received) => received,
             Err(ReceiveError::Idle) => return ControlFlow::Break(End::Idle),
             Err(error) => return ControlFlow::Break(End::Receive(error)),
         };
@@ -58,7 +68,7 @@ pub(super) async fn read(
             return ControlFlow::Break(End::Quiet);
         }
         let received_at = Instant::now();
-        let is_alone = unanswered.is_none();
+        let is_alone = unanswered.is_none() && !receiver.has_unread() && !unanswered.take_company();
         context.metrics.received_bytes.inc_by(frame.len() as u64 + 4);
         info.request_received(received_at, frame.len() as u64 + 4);
         let (mut header, body) = match RequestHeader::decode(frame) {
@@ -94,7 +104,8 @@ pub(super) async fn read(
             Reply::None => context.metrics.requests.answered(api, handled_at - received_at),
             reply => {
                 let refused = matches!(reply, Reply::Close(_));
-                let reply = if is_for_a_lane && place.is_lane() { reply } else { reply.without_turn() };
+                let keeps_turn = is_for_a_lane && place.is_lane();
+                let reply = if keeps_turn { reply } else { reply.without_turn() };
                 unanswered.add();
                 room.send(Queued { reply, api, received_at, handled_at });
                 if refused {

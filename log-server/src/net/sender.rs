@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
@@ -44,6 +46,11 @@ impl Sender {
     /// The socket. What is not sent is dropped.
     pub(super) fn into_socket(self) -> OwnedWriteHalf {
         self.socket
+    }
+
+    /// Whether the client has sent something that was not received yet.
+    pub(super) fn client_has_sent(&self) -> bool {
+        SockRef::from(self.socket.as_ref()).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Puts an answer behind those that are not sent yet. Returns its size in bytes.
@@ -99,4 +106,29 @@ fn slices(parts: &VecDeque<Bytes>) -> ([IoSlice<'_>; PARTS_PER_WRITE], usize) {
         *slice = IoSlice::new(part);
     }
     (slices, parts.len().min(PARTS_PER_WRITE))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_client_has_sent_is_seen_until_it_is_received() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut read_half, write_half) = listener.accept().await.unwrap().0.into_split();
+        let sender = Sender::new(write_half, Duration::from_secs(1));
+        assert!(!sender.client_has_sent());
+        client.write_all(b"r").await.unwrap();
+        read_half.readable().await.unwrap();
+        assert!(sender.client_has_sent() && sender.client_has_sent());
+        read_half.read_u8().await.unwrap();
+        assert!(!sender.client_has_sent());
+        drop(client);
+        read_half.readable().await.unwrap();
+        assert!(!sender.client_has_sent(), "an end is no request");
+    }
 }

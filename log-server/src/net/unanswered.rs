@@ -1,6 +1,6 @@
 //! How many requests of a connection were dispatched and are not answered.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 pub(super) struct Unanswered {
     count: AtomicUsize,
     none_left: Notify,
+    company: AtomicBool,
 }
 
 impl Unanswered {
@@ -27,6 +28,16 @@ impl Unanswered {
     /// Whether all are answered.
     pub(super) fn is_none(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// Notes that a request has come while another was answered that had this thread to itself.
+    pub(super) fn note_company(&self) {
+        self.company.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was noted since this was last asked.
+    pub(super) fn take_company(&self) -> bool {
+        self.company.swap(false, Ordering::Relaxed)
     }
 
     /// Waits until all are answered.

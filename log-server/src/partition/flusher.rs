@@ -205,7 +205,10 @@ impl Flusher {
             // A thread that panicked has nothing left to sync, and said so on its way out.
             let _ = thread.join();
         }
-        self.work.lock().ended = true;
+        let mut work = self.work.lock();
+        work.ended = true;
+        work.urgent.clear();
+        work.lingering.clear();
     }
 
     fn wake_one(&self, work: &Work) {

@@ -62,6 +62,13 @@ impl Socket {
 
     /// Sends a request with an encoded body and returns its correlation id.
     pub async fn send(&mut self, api: ApiKey, version: i16, body: Vec<Bytes>) -> i32 {
+        let (correlation_id, frame) = self.frame(api, version, body);
+        self.send_raw(&frame).await;
+        correlation_id
+    }
+
+    /// The next request, and its correlation id.
+    pub fn frame(&mut self, api: ApiKey, version: i16, body: Vec<Bytes>) -> (i32, Vec<u8>) {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id += 1;
         let header = RequestHeader {
@@ -70,9 +77,7 @@ impl Socket {
             correlation_id,
             client_id: Some(self.client_id.into()),
         };
-        let frame = header.frame(api, body).unwrap().concat();
-        self.send_raw(&frame).await;
-        correlation_id
+        (correlation_id, header.frame(api, body).unwrap().concat())
     }
 
     /// The next frame, without its length.
