@@ -4,7 +4,8 @@
 //!
 //! A broker in this process is spoken to over a socket with requests that were encoded before the clock started. A
 //! line is the median of several rounds, that of the twin named after the semicolon, their ratio, and the ratio to
-//! reach. `-- --test` runs each load once and small. Not criterion: a round moves a gigabyte and has many threads.
+//! reach. `-- streams`, `-- company` and `-- alone` run a part of them, `-- --test` each load once and small. Not
+//! criterion: a round moves a gigabyte and has many threads.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -49,6 +50,26 @@ fn main() -> io::Result<()> {
     };
     let dir = directory();
     head(1, &["load", "Highwater", "twin", "ratio", "goal"]);
+    if is_wanted("streams") {
+        streams(dir.path(), &scale)?;
+    }
+    if is_wanted("company") {
+        in_company(dir.path(), &scale)?;
+    }
+    if is_wanted("alone") {
+        round_trip(dir.path(), &scale)?;
+    }
+    Ok(())
+}
+
+/// Whether a part is to be run: all are unless some are named.
+fn is_wanted(part: &str) -> bool {
+    let mut named = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    named.peek().is_none() || named.any(|argument| argument == part)
+}
+
+/// One connection with many requests in flight, and one that reads it all back.
+fn streams(dir: &Path, scale: &Scale) -> io::Result<()> {
     for (record_bytes, batch_bytes, produce_goal) in STREAMS {
         let batch = Batch::new(record_bytes, batch_bytes);
         let mut produced = Vec::new();
@@ -56,7 +77,7 @@ fn main() -> io::Result<()> {
         let mut bare_in = [Vec::new(), Vec::new(), Vec::new()];
         let mut bare_out = Vec::new();
         for _ in 0..scale.rounds {
-            let broker = RunningBroker::start(dir.path())?;
+            let broker = RunningBroker::start(dir)?;
             produced.push(produce(broker.address, &batch, scale.stream_bytes, 1, REQUESTS_IN_FLIGHT)?);
             for fetched in &mut fetched {
                 fetched.push(fetch_all(broker.address, &batch, scale.stream_bytes)?);
@@ -64,9 +85,9 @@ fn main() -> io::Result<()> {
             broker.stop();
             for (store, bare_in) in [Store::Map, Store::Call, Store::SyncedCall].into_iter().zip(&mut bare_in)
             {
-                bare_in.push(twin::socket_to_file(dir.path(), scale.stream_bytes, batch.bytes.len(), store)?);
+                bare_in.push(twin::socket_to_file(dir, scale.stream_bytes, batch.bytes.len(), store)?);
             }
-            bare_out.push(twin::map_to_socket(dir.path(), scale.stream_bytes, batch.bytes.len())?);
+            bare_out.push(twin::map_to_socket(dir, scale.stream_bytes, batch.bytes.len())?);
         }
         let shape = format!("{} records, batches of {}", size(record_bytes), size(batch_bytes));
         let bytes = scale.stream_bytes;
@@ -82,8 +103,7 @@ fn main() -> io::Result<()> {
             report(&load, bytes, fetched, bare_out.clone(), Some(FETCH_GOAL));
         }
     }
-    in_company(dir.path(), &scale)?;
-    round_trip(dir.path(), &scale)
+    Ok(())
 }
 
 /// A broker in this process on free ports, with a runtime and a data directory of its own.

@@ -156,8 +156,8 @@ impl Connection {
             let write = replies::write(&mut sender, replies, &info, &context, &unanswered);
             tokio::pin!(read, write);
             tokio::select! {
-                // The writer ends when the queue is closed and empty, with an error, or with a refusal that it met.
-                end = &mut write => ControlFlow::Break(end),
+                // What the reader has queued the writer takes in the same turn.
+                biased;
                 // The reader ends when there is no more to read here. What is queued is still answered when it was the
                 // client's mistake or our shutdown that ended it, and dropped when nobody is there to receive it.
                 stayed = &mut read => match stayed {
@@ -167,6 +167,8 @@ impl Connection {
                         earlier => ControlFlow::Break(earlier),
                     },
                 },
+                // The writer ends when the queue is closed and empty, with an error, or with a refusal that it met.
+                end = &mut write => ControlFlow::Break(end),
             }
         };
         match stayed {

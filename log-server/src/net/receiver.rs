@@ -171,27 +171,29 @@ impl Receiver {
 
     /// Waits for the first bytes of a frame. False: the client has closed the connection.
     async fn first_bytes(&mut self, idle: impl Fn() -> bool) -> Result<bool, ReceiveError> {
-        if self.buffer.capacity() > BUFFER_BYTES_KEPT
-            && self.idle_after > BUFFER_KEPT
-            && timeout(BUFFER_KEPT, self.socket.readable()).await.is_err()
-        {
-            self.buffer = BytesMut::new();
-        }
+        let mut waited = Duration::ZERO;
         loop {
             let was_idle = idle();
-            match timeout(self.idle_after, self.socket.readable()).await {
-                Ok(ready) => ready?,
+            // A buffer that is there anyway is read into at once, so that a wait costs no call that finds nothing.
+            let keeps_buffer = waited.is_zero() && self.buffer.capacity() > BUFFER_BYTES_KEPT;
+            let wait = if keeps_buffer { BUFFER_KEPT.min(self.idle_after) } else { self.idle_after - waited };
+            let received = timeout(wait, async {
+                if !keeps_buffer {
+                    self.socket.readable().await?;
+                }
+                self.buffer.reserve(READ_BYTES);
+                self.socket.read_buf(&mut (&mut self.buffer).limit(READ_BYTES)).await
+            });
+            match received.await {
+                Ok(Ok(bytes)) => return Ok(bytes > 0),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) if keeps_buffer && self.idle_after > BUFFER_KEPT => {
+                    self.buffer = BytesMut::new();
+                    waited = BUFFER_KEPT;
+                }
                 Err(_) if was_idle && idle() => return Err(ReceiveError::Idle),
-                Err(_) => continue,
-            }
-            self.buffer.reserve(READ_BYTES);
-            let mut most = (&mut self.buffer).limit(READ_BYTES);
-            match self.socket.try_read_buf(&mut most) {
-                Ok(0) => return Ok(false),
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
-                Err(error) => return Err(error.into()),
+                Err(_) => waited = Duration::ZERO,
             }
         }
     }
