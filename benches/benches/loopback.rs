@@ -9,6 +9,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -18,6 +19,7 @@ use benches::wire_client::{Connection, expect_produced, fetch_frame, metadata_fr
 use bytes::Bytes;
 use log_core::record::{BatchBuilder, Compression};
 use log_server::{Broker, BrokerConfig};
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 const REQUESTS_IN_FLIGHT: usize = 16;
 /// In flight where durability has company.
@@ -57,7 +59,8 @@ fn main() -> io::Result<()> {
         in_company(dir.path(), &scale)?;
     }
     if is_wanted("alone") {
-        round_trip(dir.path(), &scale)?;
+        round_trip(dir.path(), &scale, "")?;
+        on_one_processor(|| round_trip(dir.path(), &scale, ", all on one processor"))?;
     }
     Ok(())
 }
@@ -283,9 +286,26 @@ fn produce_together(broker: SocketAddr, batch: &Batch, requests: usize, acks: i1
     Ok(started.elapsed())
 }
 
+/// Does something on the processor that the disk interrupts, with all threads that it starts. Where client and broker are
+/// on two, each answer wakes one that may have gone to sleep, and where they are is up to the system.
+fn on_one_processor(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let pinned = scope.spawn(|| {
+            let file = tempfile::tempfile_in(directory().path())?;
+            file.write_all_at(b"to be synced", 0)?;
+            file.sync_data()?;
+            let mut processor = CpuSet::new();
+            processor.set(sched_getcpu());
+            sched_setaffinity(None, &processor)?;
+            work()
+        });
+        pinned.join().expect("a load does not panic")
+    })
+}
+
 /// One producer, one record of 1 KiB in flight, acks=all, beside a bare append and `fdatasync` of as many bytes, and beside
 /// a socket to a thread that does that.
-fn round_trip(dir: &Path, scale: &Scale) -> io::Result<()> {
+fn round_trip(dir: &Path, scale: &Scale, place: &str) -> io::Result<()> {
     let topic = "alone";
     let broker = RunningBroker::start(dir)?;
     create_topic(broker.address, topic)?;
@@ -331,7 +351,7 @@ fn round_trip(dir: &Path, scale: &Scale) -> io::Result<()> {
     for (quantile, name, twin, twin_name, goal) in lines {
         let (ours, twins) = (acknowledged.at(quantile), twin.at(quantile));
         row([
-            format!("one producer of one request in flight, 1 KiB, acks=all, {name}; {twin_name}"),
+            format!("one producer of one request in flight, 1 KiB, acks=all{place}, {name}; {twin_name}"),
             format!("{} µs", ours.as_micros()),
             format!("{} µs", twins.as_micros()),
             format!("{:.2}", ours.as_secs_f64() / twins.as_secs_f64()),
