@@ -111,11 +111,17 @@ async fn to_a_lane(rig: &Rig, socket: &mut Socket, mut offset: i64) -> i64 {
     offset
 }
 
+/// A connection on a lane, and the next offset.
+async fn on_a_lane(rig: &Rig) -> (Socket, i64) {
+    let mut socket = Socket::connect(rig).await;
+    let end = to_a_lane(rig, &mut socket, 0).await;
+    (socket, end)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_serves_whatever_is_asked_for() {
     let rig = with_topic(start().await).await;
-    let mut socket = Socket::connect(&rig).await;
-    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let (mut socket, end) = on_a_lane(&rig).await;
     produce(&mut socket, end).await;
     assert_eq!(metadata(&mut socket).await, 1);
     // A fetch that waits is woken by another connection's record, and what is behind it is answered after it.
@@ -150,8 +156,7 @@ async fn what_waits_in_front_of_a_produce_keeps_nobody_from_syncing_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_on_a_lane_is_still_listened_to() {
     let rig = with_topic(start().await).await;
-    let mut socket = Socket::connect(&rig).await;
-    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let (mut socket, end) = on_a_lane(&rig).await;
     let waiting = fetch(&mut socket, end).await;
     // For longer than an idle connection would keep its lane.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -168,8 +173,7 @@ async fn who_waits_on_a_lane_is_still_listened_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_received_moves_along() {
     let rig = with_topic(start().await).await;
-    let mut socket = Socket::connect(&rig).await;
-    to_a_lane(&rig, &mut socket, 0).await;
+    let (mut socket, _) = on_a_lane(&rig).await;
     let frames: Vec<u8> = (0..10 * HABIT as i32).flat_map(|id| api_versions_frame(id).to_vec()).collect();
     socket.send_raw(&frames).await;
     for id in 0..10 * HABIT as i32 {
@@ -182,8 +186,7 @@ async fn what_was_received_moves_along() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_to_something_else_gives_the_lane_back() {
     let rig = with_topic(start().await).await;
-    let mut socket = Socket::connect(&rig).await;
-    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let (mut socket, end) = on_a_lane(&rig).await;
     for _ in 0..=HABIT {
         assert_eq!(metadata(&mut socket).await, 1);
     }
@@ -195,8 +198,7 @@ async fn who_takes_to_something_else_gives_the_lane_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_to_several_requests_at_once_gives_the_lane_back() {
     let rig = with_topic(start().await).await;
-    let mut socket = Socket::connect(&rig).await;
-    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let (mut socket, end) = on_a_lane(&rig).await;
     for offset in (end..end + 4 * HABIT as i64).step_by(2) {
         let [first, second] = [(); 2].map(|()| socket.frame(ApiKey::Produce, 9, produce_body()));
         socket.send_raw(&[first.1, second.1].concat()).await;
@@ -210,8 +212,7 @@ async fn who_takes_to_several_requests_at_once_gives_the_lane_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_held_up_for_his_quota_gives_the_lane_back() {
     let rig = with_topic(start().await).await;
-    let mut socket = Socket::connect(&rig).await;
-    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let (mut socket, end) = on_a_lane(&rig).await;
     let quota = message!(AlterClientQuotasRequest {
         entries: vec![message!(EntryData {
             entity: vec![message!(EntityData { entity_type: "client-id".into(), entity_name: None })],
@@ -230,8 +231,7 @@ async fn who_is_held_up_for_his_quota_gives_the_lane_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_nothing_to_say_gives_the_lane_back_and_is_not_closed_for_it() {
     let rig = with_topic(start().await).await;
-    let mut socket = Socket::connect(&rig).await;
-    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let (mut socket, end) = on_a_lane(&rig).await;
     no_lane(&rig).await;
     produce(&mut socket, end).await;
     rig.broker.shutdown().await;
@@ -240,8 +240,7 @@ async fn who_has_nothing_to_say_gives_the_lane_back_and_is_not_closed_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_leaves_leaves_the_lane() {
     let rig = with_topic(start().await).await;
-    let mut socket = Socket::connect(&rig).await;
-    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let (socket, end) = on_a_lane(&rig).await;
     drop(socket);
     no_lane(&rig).await;
     let mut socket = Socket::connect(&rig).await;
@@ -259,8 +258,7 @@ async fn a_large_batch_is_compressed_anew_on_a_lane() {
     let config = [("compression.type".to_owned(), "zstd".to_owned())].into_iter().collect();
     let new = NewTopic { config, ..NewTopic::named("orders") };
     rig.broker.context().topics.create(vec![new]).await.remove(0).unwrap();
-    let mut socket = Socket::connect(&rig).await;
-    let end = to_a_lane(&rig, &mut socket, 0).await;
+    let (mut socket, end) = on_a_lane(&rig).await;
     let id = socket.send(ApiKey::Produce, 9, produce_body_of(&[7; 900 << 10])).await;
     assert_eq!(produced(&mut socket, id).await, (0, end));
     rig.broker.shutdown().await;

@@ -74,7 +74,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--part", type=float, default=1, help="look at this part of the images only (default 1)")
     often = "a step that comes more often, by its name in workload.py or interruptions.py: fail_sync, trickle"
     parser.add_argument("--often", metavar="STEP", action="append", default=[], help=often)
-    parser.add_argument("--prove", type=int, help="instead: so many images that lack a flush, all to be found out")
+    prove = "instead: at most so many images of a life that lack a flush, all to be found out"
+    parser.add_argument("--prove", type=int, help=prove)
     parser.add_argument("--again", type=Path, metavar="DIR", help="check the images of a life that was kept")
     parser.add_argument("--image", metavar="FLUSH/VARIANT", help="with --again: only this image")
     return parser.parse_args()

@@ -28,6 +28,8 @@ WORKERS = 2
 LIVES_A_DISK = 4
 # About so many syncs follow from what a life does last.
 HURRY_MOMENTS = 12
+# A life in which hardly a record is acknowledged is followed by another until there are so many proofs.
+PROOFS_MIN = 5
 # So many images of a cut are looked at for the next life to begin with.
 BEGINNINGS = 8
 
@@ -69,11 +71,11 @@ class Rig:
         return self.totals
 
     def prove(self, flushes: int, images: int) -> Totals:
-        """Lives, and so many images of them on a disk that lost a flush: each has to be a finding."""
+        """Lives, and of each at most so many images on a disk that lost a flush: each has to be a finding."""
         tried, unnoticed = 0, []
-        while tried < images and not self.totals.findings:
+        while tried < min(images, PROOFS_MIN) and not self.totals.findings:
             cut = self._live(self.totals.lives + 1, None, flushes)
-            more, passed = unnoticed_losses(cut, self._directory / "proof", images - tried)
+            more, passed = unnoticed_losses(cut, self._directory / "proof", images)
             shutil.rmtree(cut.image.parent)
             tried += more
             unnoticed += passed

@@ -2,7 +2,8 @@
 //!
 //! - acks=0: no answer; an error closes the connection, which is how the producer learns of it. acks=1: answered
 //!   after the append. acks=-1: answered once the batch is on disk, or with REQUEST_TIMED_OUT after `timeout_ms`
-//!   (the batch stays in the log then; on a lane the sync that is under way is waited for). Anything else: INVALID_REQUIRED_ACKS.
+//!   (the batch stays in the log then; on a lane the sync that is under way is waited for). Anything else:
+//!   INVALID_REQUIRED_ACKS.
 //! - Versions 0 to 2 carry message formats that are refused (UNSUPPORTED_FOR_MESSAGE_FORMAT). They are advertised
 //!   because librdkafka 2.0 concludes from a minimum of 3 that no compression is supported (KAFKA-18659).
 //! - zstd before version 7: UNSUPPORTED_COMPRESSION_TYPE (KIP-110).

@@ -36,7 +36,8 @@ pub(super) async fn read(
     loop {
         // A place in the queue first: a request is only read when its answer has somewhere to go.
         let Ok(room) = queue.reserve().await else { return ControlFlow::Break(End::Quiet) };
-        // A client that is over its quota is left to wait, with what it sends in the system's buffers, and not on a lane.
+        // A client that is over its quota is left to wait, with what it sends in the system's buffers, and not on a
+        // lane.
         if place.is_lane() && info.mute.is_imposed() {
             elsewhere = 2 * HABIT;
         } else if muted(info, context).await {

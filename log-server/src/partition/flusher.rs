@@ -395,8 +395,8 @@ impl Flusher {
     }
 }
 
-/// A partition that was appended to by somebody who is alone, and may sync it. Nobody else does as long as he holds this,
-/// so he does it or drops this, which leaves it to the flusher's threads, before he waits for anything.
+/// A partition that was appended to by somebody who is alone, and may sync it. Nobody else does as long as he holds
+/// this, so he does it or drops this, which leaves it to the flusher's threads, before he waits for anything.
 pub struct Turn {
     flusher: Arc<Flusher>,
     partition: Arc<Partition>,
