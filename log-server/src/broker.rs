@@ -164,6 +164,8 @@ impl Broker {
         let (advertised_host, advertised_port) = advertised(&config, kafka_addr)?;
         let metrics = Arc::new(Metrics::new());
         let spans = spans(&config, format!("{advertised_host}:{advertised_port}"), &metrics)?;
+        let cold_reads = ColdReads::new(config.cold_reads_max, metrics.cold_reads.clone());
+        let cold_reads = cold_reads.map_err(StartError::Threads)?;
         let config = Arc::new(config);
 
         let opening = Opening { disk, config: config.clone(), metrics: metrics.clone() };
@@ -224,7 +226,7 @@ impl Broker {
             ),
             connections: Connections::default(),
             fetch_sessions: FetchSessions::new(config.fetch_sessions_max, metrics.fetch_sessions.clone()),
-            cold_reads: ColdReads::new(config.cold_reads_max, metrics.cold_reads.clone()),
+            cold_reads,
             scrubber: opened.scrubber,
             space,
             spans,

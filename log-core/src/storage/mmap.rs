@@ -3,6 +3,7 @@
 //! What is mapped is a [`Region`]; its picture says who may touch what.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::num::NonZeroU64;
@@ -38,12 +39,11 @@ pub enum WriteMode {
 /// 1 MiB a third (`cargo bench -p benches --bench append`).
 pub const CALL_BYTES_MIN: usize = 8 << 10;
 
-/// Bytes that are asked of the disk at a time where history is brought in. Two of these are under way,
-/// enough to keep a disk busy and little enough not to keep a sync waiting.
-const CHUNK_BYTES: u64 = 512 << 10;
-/// Bytes that one call asks for. The kernel cuts a larger one down to what it reads ahead by itself
-/// (`read_ahead_kb`, 128 unless somebody has set it).
-const CALL_READ_BYTES: u64 = 128 << 10;
+/// Bytes that are asked of the disk at a time where history is brought in. The kernel cuts a larger call
+/// down to what it reads ahead by itself (`read_ahead_kb`, 128 unless somebody has set it).
+const CHUNK_BYTES: u64 = 128 << 10;
+/// How many of these are under way: enough to keep a disk busy and few enough not to keep a sync waiting.
+const CHUNKS_MAX: usize = 4;
 
 /// A directory of the real file system.
 #[derive(Debug)]
@@ -310,13 +310,11 @@ impl MmapSegment {
         Ok(MmapSegment { path, file, call_bytes_min, region, turns, allocated })
     }
 
-    /// Has the disk begin to read a range, without waiting for it.
+    /// Has the disk begin to read a chunk, without waiting for it.
     fn ask_for(&self, range: Range<u64>) {
-        for at in range.clone().step_by(CALL_READ_BYTES as usize) {
-            let len = (range.end - at).min(CALL_READ_BYTES);
-            // A hint: who waits for the bytes learns what is wrong with them.
-            let _ = fadvise(&self.file, at, NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
-        }
+        let len = NonZeroU64::new(range.end - range.start);
+        // A hint: who waits for the bytes learns what is wrong with them.
+        let _ = fadvise(&self.file, range.start, len, rustix::fs::Advice::WillNeed);
     }
 
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
@@ -405,17 +403,21 @@ impl SegmentFile for MmapSegment {
     }
 
     fn bring_in(&self, range: Range<u64>) -> io::Result<()> {
-        // Each chunk is asked for before the one before it is waited for.
-        let mut asked = range.start..range.start;
+        let mut asked = VecDeque::with_capacity(CHUNKS_MAX);
         for at in range.clone().step_by(CHUNK_BYTES as usize) {
+            if asked.len() == CHUNKS_MAX
+                && let Some(first) = asked.pop_front()
+            {
+                self.populate(first)?;
+            }
             let chunk = at..range.end.min(at + CHUNK_BYTES);
             if !self.is_resident(chunk.clone()) {
                 self.turns.wait_for_syncs();
                 self.ask_for(chunk.clone());
             }
-            self.populate(std::mem::replace(&mut asked, chunk))?;
+            asked.push_back(chunk);
         }
-        self.populate(asked)
+        asked.into_iter().try_for_each(|chunk| self.populate(chunk))
     }
 
     fn map_in(&self, range: Range<u64>) {

@@ -98,9 +98,13 @@ impl Turns {
         let mut syncs = self.syncs.lock();
         syncs.failed |= done.as_ref().is_err_and(is_of_the_device);
         syncs.end(number);
+        let beside = syncs.begun;
+        // First: one that is woken under the lock would be handed it by parking_lot while it still waits for a
+        // processor, and the next sync would wait for that.
+        drop(syncs);
         self.ended.notify_all();
         done?;
-        let beside = syncs.begun;
+        let mut syncs = self.syncs.lock();
         self.ended.wait_while(&mut syncs, |syncs| !syncs.failed && syncs.oldest() < beside);
         if syncs.failed { Err(io::Error::other("another sync of the same disk has failed")) } else { Ok(()) }
     }

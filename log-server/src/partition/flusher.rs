@@ -25,8 +25,9 @@ use std::time::{Duration, Instant};
 
 use log_core::log::{DirHealth, Flush};
 use log_core::storage::Storage;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::idle_threads::IdleThreads;
 use super::sync_choice::SyncChoice;
 use super::{Checkpointer, Partition};
 use crate::metrics::Metrics;
@@ -80,7 +81,7 @@ struct Work {
     /// Whether a thread syncs everything.
     together: bool,
     /// Threads that wait in `wake`.
-    idle: usize,
+    idle: IdleThreads,
     stopping: bool,
     /// Whether there are no threads any more.
     ended: bool,
@@ -110,7 +111,7 @@ impl Flusher {
             lingering: VecDeque::new(),
             choice: SyncChoice::new(storage.can_sync_all(), threads),
             together: false,
-            idle: 0,
+            idle: IdleThreads::default(),
             stopping: false,
             ended: false,
         };
@@ -168,27 +169,41 @@ impl Flusher {
         None
     }
 
-    /// Puts a partition where its new state says it is.
+    /// Puts a partition where its new state says it is, and has a thread look there.
     fn enter(&self, partition: &Arc<Partition>, state: u8) {
         if !matches!(state, QUEUED | LINGERING) {
             return;
         }
         let mut work = self.work.lock();
+        self.put(&mut work, partition, state);
+        self.let_go(work);
+    }
+
+    /// Puts a partition where its new state says it is.
+    fn put(&self, work: &mut Work, partition: &Arc<Partition>, state: u8) {
         // Partitions hold the flusher: left in here they would never be given up.
         if work.ended {
             return;
         }
-        if state == QUEUED {
-            self.busy.fetch_add(1, Ordering::Relaxed);
-            work.urgent.push_back(partition.clone());
-            self.wake_one(&work);
-        } else {
-            let first = work.lingering.is_empty();
-            work.lingering.push_back((Instant::now() + self.linger, partition.clone()));
-            // Idle threads sleep until the first one's time; they do not know of a first one that is new.
-            if first {
-                self.wake_one(&work);
+        match state {
+            QUEUED => {
+                self.busy.fetch_add(1, Ordering::Relaxed);
+                work.urgent.push_back(partition.clone());
             }
+            LINGERING => work.lingering.push_back((Instant::now() + self.linger, partition.clone())),
+            _ => {}
+        }
+    }
+
+    /// Lets go of the queue, and wakes a thread for what is in there if nobody is about to look.
+    fn let_go(&self, mut work: MutexGuard<'_, Work>) {
+        let (queued, lingers) = (work.urgent.len(), !work.lingering.is_empty());
+        let wake = work.idle.wakes_one(queued, lingers);
+        // First: a thread that is woken under the lock would be handed it by parking_lot while it still waits for a
+        // processor, and everybody else would wait for that.
+        drop(work);
+        if wake {
+            self.wake.notify_one();
         }
     }
 
@@ -211,22 +226,22 @@ impl Flusher {
         work.lingering.clear();
     }
 
-    fn wake_one(&self, work: &Work) {
-        if work.idle > 0 {
-            self.wake.notify_one();
-        }
-    }
-
     fn run(&self) {
-        while let Some(task) = self.next() {
-            match task {
+        let mut work = self.work.lock();
+        while let Some(task) = self.next(&mut work) {
+            self.let_go(work);
+            work = match task {
                 Task::One(partition) => {
                     let synced = self.flush(&partition);
-                    if let Some((flush, took)) = &synced {
-                        self.work.lock().choice.synced_one(*took);
+                    if let Some((flush, _)) = &synced {
                         flush.map_in();
                     }
-                    self.done(&partition);
+                    let mut work = self.work.lock();
+                    if let Some((_, took)) = synced {
+                        work.choice.synced_one(took);
+                    }
+                    self.done(&mut work, &partition);
+                    work
                 }
                 Task::Together(partitions) => {
                     let took = self.flush_together(&partitions);
@@ -238,18 +253,18 @@ impl Flusher {
                     // What has gathered meanwhile was left for the next sync of everything.
                     if work.stopping {
                         self.wake.notify_all();
-                    } else if !work.urgent.is_empty() {
-                        self.wake_one(&work);
                     }
-                    drop(work);
-                    partitions.iter().for_each(|partition| self.done(partition));
+                    for partition in &partitions {
+                        self.done(&mut work, partition);
+                    }
+                    work
                 }
-            }
+            };
         }
     }
 
     /// Lets go of a partition that was synced, or queues it again for what was appended meanwhile.
-    fn done(&self, partition: &Arc<Partition>) {
+    fn done(&self, work: &mut Work, partition: &Arc<Partition>) {
         let done = |state| match state {
             SYNCING_THEN_QUEUE => QUEUED,
             SYNCING_THEN_LINGER => LINGERING,
@@ -258,18 +273,17 @@ impl Flusher {
         let before = partition
             .flush_state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| Some(done(state)));
-        self.enter(partition, before.map_or(CLEAN, done));
+        self.put(work, partition, before.map_or(CLEAN, done));
         self.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// What to sync next; `None` when the flusher is stopping and nothing is left.
-    fn next(&self) -> Option<Task> {
-        let mut work = self.work.lock();
+    /// Waits for what to sync next; `None` when the flusher is stopping and nothing is left.
+    fn next(&self, work: &mut MutexGuard<'_, Work>) -> Option<Task> {
         loop {
             let waiting = work.urgent.len();
             if work.choice.together(waiting) {
                 if !work.together {
-                    return Some(self.take_all(&mut work));
+                    return Some(self.take_all(work));
                 }
                 // They gather until the one that runs is through, whose thread looks here next.
             } else if let Some(partition) = work.urgent.pop_front() {
@@ -279,23 +293,26 @@ impl Flusher {
             let due = work.lingering.front().map(|(due, _)| *due);
             match due {
                 Some(due) if work.stopping || due <= Instant::now() => {
-                    if let Some(partition) = self.take_lingering(&mut work) {
+                    if let Some(partition) = self.take_lingering(work) {
                         return Some(Task::One(partition));
                     }
                 }
-                Some(due) => {
-                    work.idle += 1;
-                    self.wake.wait_until(&mut work, due);
-                    work.idle -= 1;
-                }
                 None if work.stopping && work.urgent.is_empty() => return None,
-                None => {
-                    work.idle += 1;
-                    self.wake.wait(&mut work);
-                    work.idle -= 1;
-                }
+                due => self.sleep(work, due),
             }
         }
+    }
+
+    /// Waits until woken, or until something is due.
+    fn sleep(&self, work: &mut MutexGuard<'_, Work>, due: Option<Instant>) {
+        work.idle.lie_down(due.is_some());
+        match due {
+            Some(due) => {
+                self.wake.wait_until(work, due);
+            }
+            None => self.wake.wait(work),
+        }
+        work.idle.get_up(due.is_some());
     }
 
     /// All that waits, what lingers included: a sync of everything makes no difference between them.
@@ -408,7 +425,9 @@ impl Turn {
     /// [mapped in](Flush::map_in) when there is nothing more urgent to do.
     pub fn sync(mut self) -> Option<Flush> {
         let synced = self.flusher.flush(&self.partition);
-        self.flusher.done(&self.partition);
+        let mut work = self.flusher.work.lock();
+        self.flusher.done(&mut work, &self.partition);
+        self.flusher.let_go(work);
         self.done = true;
         synced.map(|(flush, _)| flush)
     }

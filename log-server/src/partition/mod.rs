@@ -4,6 +4,7 @@ mod checkpointer;
 mod cold_reads;
 mod fetch_session;
 mod flusher;
+mod idle_threads;
 #[expect(clippy::module_inception, reason = "the room is named after its main noun")]
 mod partition;
 mod rate_window;
