@@ -42,8 +42,10 @@ pub const CALL_BYTES_MIN: usize = 8 << 10;
 /// Bytes that are asked of the disk at a time where history is brought in. The kernel cuts a larger call
 /// down to what it reads ahead by itself (`read_ahead_kb`, 128 unless somebody has set it).
 const CHUNK_BYTES: u64 = 128 << 10;
-/// How many of these are under way: enough to keep a disk busy and few enough not to keep a sync waiting.
-const CHUNKS_MAX: usize = 4;
+/// How many of these are under way while others sync: few enough not to keep a sync waiting.
+const CHUNKS_BESIDE_SYNCS: usize = 4;
+/// The same while nobody does: enough to keep any disk busy.
+const CHUNKS_MAX: usize = 16;
 
 /// A directory of the real file system.
 #[derive(Debug)]
@@ -405,14 +407,15 @@ impl SegmentFile for MmapSegment {
     fn bring_in(&self, range: Range<u64>) -> io::Result<()> {
         let mut asked = VecDeque::with_capacity(CHUNKS_MAX);
         for at in range.clone().step_by(CHUNK_BYTES as usize) {
-            if asked.len() == CHUNKS_MAX
-                && let Some(first) = asked.pop_front()
-            {
-                self.populate(first)?;
-            }
             let chunk = at..range.end.min(at + CHUNK_BYTES);
             if !self.is_resident(chunk.clone()) {
-                self.turns.wait_for_syncs();
+                let quiet = self.turns.wait_for_syncs();
+                let under_way_max = if quiet { CHUNKS_MAX } else { CHUNKS_BESIDE_SYNCS };
+                while asked.len() >= under_way_max
+                    && let Some(first) = asked.pop_front()
+                {
+                    self.populate(first)?;
+                }
                 self.ask_for(chunk.clone());
             }
             asked.push_back(chunk);

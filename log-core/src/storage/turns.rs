@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
@@ -33,6 +33,9 @@ use rustix::io::Errno;
 /// How long a read waits for syncs at most, so that a disk that never stops syncing is read all the
 /// same: half a MiB each time, a hundred MiB a second.
 pub(super) const PATIENCE: Duration = Duration::from_millis(5);
+
+/// How long no sync may have run for the disk to count as one that nobody syncs.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
 
 /// The syncs that are running on one disk.
 #[derive(Debug, Default)]
@@ -53,6 +56,8 @@ struct Syncs {
     begun: u64,
     /// Whether each of those from the oldest that runs on is running still.
     running: VecDeque<bool>,
+    /// When the last one has ended.
+    last: Option<Instant>,
     /// Whether one has failed.
     failed: bool,
 }
@@ -98,6 +103,7 @@ impl Turns {
         let mut syncs = self.syncs.lock();
         syncs.failed |= done.as_ref().is_err_and(is_of_the_device);
         syncs.end(number);
+        syncs.last = Some(Instant::now());
         let beside = syncs.begun;
         // First: one that is woken under the lock would be handed it by parking_lot while it still waits for a
         // processor, and the next sync would wait for that.
@@ -129,10 +135,12 @@ impl Turns {
         }
     }
 
-    /// Waits until no sync is running, or for as long as a read has patience.
-    pub(super) fn wait_for_syncs(&self) {
+    /// Waits until no sync is running, or for as long as a read has patience. Answers whether the disk is quiet: none
+    /// has run for a while, so that it is likely that nobody is kept waiting by what is asked for now.
+    pub(super) fn wait_for_syncs(&self) -> bool {
         let mut syncs = self.syncs.lock();
         self.ended.wait_while_for(&mut syncs, |syncs| !syncs.running.is_empty(), PATIENCE);
+        syncs.running.is_empty() && syncs.last.is_none_or(|last| last.elapsed() >= QUIET_AFTER)
     }
 }
 
@@ -147,23 +155,25 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::channel;
     use std::thread;
-    use std::time::Instant;
 
     #[test]
     fn a_read_waits_for_a_sync_and_not_for_ever() {
         let turns = Turns::default();
-        turns.wait_for_syncs();
+        assert!(turns.wait_for_syncs(), "there has been none");
         let synced = AtomicBool::new(false);
         let done = turns.sync(|| {
             let started = Instant::now();
-            turns.wait_for_syncs();
-            assert!(started.elapsed() >= PATIENCE, "a sync is running");
+            assert!(!turns.wait_for_syncs(), "a sync is running");
+            assert!(started.elapsed() >= PATIENCE);
             synced.store(true, Ordering::Relaxed);
             Ok(())
         });
         done.expect("it does nothing");
         assert!(synced.load(Ordering::Relaxed));
         assert!(turns.syncs.lock().running.is_empty(), "and has ended");
+        assert!(!turns.wait_for_syncs(), "just now");
+        turns.syncs.lock().last = Instant::now().checked_sub(QUIET_AFTER);
+        assert!(turns.wait_for_syncs());
     }
 
     /// What a sync answers that succeeds while another runs, which ends with `other`. A third begins afterwards
