@@ -135,7 +135,7 @@ impl Phase {
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
+    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
 }
 
 fn mib_per_s(bytes: usize, took: Duration) -> f64 {

@@ -409,13 +409,13 @@ impl SegmentFile for MmapSegment {
         for at in range.clone().step_by(CHUNK_BYTES as usize) {
             let chunk = at..range.end.min(at + CHUNK_BYTES);
             if !self.is_resident(chunk.clone()) {
-                let quiet = self.turns.wait_for_syncs();
-                let under_way_max = if quiet { CHUNKS_MAX } else { CHUNKS_BESIDE_SYNCS };
+                let under_way_max = if self.turns.is_quiet() { CHUNKS_MAX } else { CHUNKS_BESIDE_SYNCS };
                 while asked.len() >= under_way_max
                     && let Some(first) = asked.pop_front()
                 {
                     self.populate(first)?;
                 }
+                self.turns.wait_for_syncs();
                 self.ask_for(chunk.clone());
             }
             asked.push_back(chunk);

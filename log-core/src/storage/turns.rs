@@ -23,16 +23,15 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 
 /// How long a read waits for syncs at most, so that a disk that never stops syncing is read all the
-/// same: half a MiB each time, a hundred MiB a second.
-pub(super) const PATIENCE: Duration = Duration::from_millis(5);
+/// same: an eighth of a MiB each time, a hundred MiB a second.
+pub(super) const PATIENCE: Duration = Duration::from_micros(1250);
 
 /// How long no sync may have run for the disk to count as one that nobody syncs.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
@@ -40,7 +39,8 @@ const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// The syncs that are running on one disk.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Guards the account of syncs; held for as long as it takes to change it.
+    /// Guards the account of syncs; held for as long as it takes to change it. The standard library's: parking_lot's
+    /// would be handed to readers that are woken and still wait for a processor, and the next sync would wait for them.
     syncs: Mutex<Syncs>,
     /// Some sync has ended.
     ended: Condvar,
@@ -98,20 +98,17 @@ impl Turns {
         if self.skips {
             return Ok(());
         }
-        let number = self.syncs.lock().begin();
+        let number = self.account().begin();
         let done = sync().and_then(|()| self.takes_writes());
-        let mut syncs = self.syncs.lock();
+        let mut syncs = self.account();
         syncs.failed |= done.as_ref().is_err_and(is_of_the_device);
         syncs.end(number);
         syncs.last = Some(Instant::now());
-        let beside = syncs.begun;
-        // First: one that is woken under the lock would be handed it by parking_lot while it still waits for a
-        // processor, and the next sync would wait for that.
-        drop(syncs);
         self.ended.notify_all();
         done?;
-        let mut syncs = self.syncs.lock();
-        self.ended.wait_while(&mut syncs, |syncs| !syncs.failed && syncs.oldest() < beside);
+        let beside = syncs.begun;
+        let runs_beside = |syncs: &mut Syncs| !syncs.failed && syncs.oldest() < beside;
+        let syncs = self.ended.wait_while(syncs, runs_beside).unwrap_or_else(PoisonError::into_inner);
         if syncs.failed { Err(io::Error::other("another sync of the same disk has failed")) } else { Ok(()) }
     }
 
@@ -135,12 +132,20 @@ impl Turns {
         }
     }
 
-    /// Waits until no sync is running, or for as long as a read has patience. Answers whether the disk is quiet: none
-    /// has run for a while, so that it is likely that nobody is kept waiting by what is asked for now.
-    pub(super) fn wait_for_syncs(&self) -> bool {
-        let mut syncs = self.syncs.lock();
-        self.ended.wait_while_for(&mut syncs, |syncs| !syncs.running.is_empty(), PATIENCE);
+    /// Waits until no sync is running, or for as long as a read has patience.
+    pub(super) fn wait_for_syncs(&self) {
+        let running = |syncs: &mut Syncs| !syncs.running.is_empty();
+        drop(self.ended.wait_timeout_while(self.account(), PATIENCE, running));
+    }
+
+    /// Whether no sync has run for a while, so that it is likely that nobody is kept waiting by what is asked of the disk.
+    pub(super) fn is_quiet(&self) -> bool {
+        let syncs = self.account();
         syncs.running.is_empty() && syncs.last.is_none_or(|last| last.elapsed() >= QUIET_AFTER)
+    }
+
+    fn account(&self) -> MutexGuard<'_, Syncs> {
+        self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,21 +164,23 @@ mod tests {
     #[test]
     fn a_read_waits_for_a_sync_and_not_for_ever() {
         let turns = Turns::default();
-        assert!(turns.wait_for_syncs(), "there has been none");
+        turns.wait_for_syncs();
+        assert!(turns.is_quiet(), "there has been none");
         let synced = AtomicBool::new(false);
         let done = turns.sync(|| {
             let started = Instant::now();
-            assert!(!turns.wait_for_syncs(), "a sync is running");
-            assert!(started.elapsed() >= PATIENCE);
+            turns.wait_for_syncs();
+            assert!(started.elapsed() >= PATIENCE, "a sync is running");
+            assert!(!turns.is_quiet());
             synced.store(true, Ordering::Relaxed);
             Ok(())
         });
         done.expect("it does nothing");
         assert!(synced.load(Ordering::Relaxed));
-        assert!(turns.syncs.lock().running.is_empty(), "and has ended");
-        assert!(!turns.wait_for_syncs(), "just now");
-        turns.syncs.lock().last = Instant::now().checked_sub(QUIET_AFTER);
-        assert!(turns.wait_for_syncs());
+        assert!(turns.account().running.is_empty(), "and has ended");
+        assert!(!turns.is_quiet(), "just now");
+        turns.account().last = Instant::now().checked_sub(QUIET_AFTER);
+        assert!(turns.is_quiet());
     }
 
     /// What a sync answers that succeeds while another runs, which ends with `other`. A third begins afterwards
@@ -182,8 +189,8 @@ mod tests {
         let turns = &Turns::default();
         let (first_ends, first) = channel::<io::Result<()>>();
         let (third_ends, third) = channel::<io::Result<()>>();
-        let ended = |number: usize| turns.syncs.lock().running.get(number) == Some(&false);
-        let running = |count: usize| turns.syncs.lock().running.len() == count;
+        let ended = |number: usize| turns.account().running.get(number) == Some(&false);
+        let running = |count: usize| turns.account().running.len() == count;
         let until = |condition: &dyn Fn() -> bool| {
             while !condition() {
                 thread::yield_now();

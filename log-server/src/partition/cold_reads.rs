@@ -34,7 +34,7 @@ impl ColdReads {
     /// The system has no runtime to give.
     pub fn new(reads_max: usize, count: Counter) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
-            .thread_name("highwater-history")
+            .thread_name("highwater-reads")
             .max_blocking_threads(reads_max)
             .on_thread_start(|| {
                 // Where that is forbidden, as in some containers, they are like others.

@@ -87,6 +87,20 @@ struct Work {
     ended: bool,
 }
 
+/// Lets go of a partition that was synced. Answers it with its state if it has to be put back, for what was appended
+/// meanwhile.
+fn settled(partition: Arc<Partition>) -> Option<(Arc<Partition>, u8)> {
+    let settled = |state| match state {
+        SYNCING_THEN_QUEUE => QUEUED,
+        SYNCING_THEN_LINGER => LINGERING,
+        _ => CLEAN,
+    };
+    let change = |state| Some(settled(state));
+    let before = partition.flush_state.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+    let state = before.map_or(CLEAN, settled);
+    (state != CLEAN).then_some((partition, state))
+}
+
 /// What a thread does next.
 enum Task {
     One(Arc<Partition>),
@@ -175,12 +189,12 @@ impl Flusher {
             return;
         }
         let mut work = self.work.lock();
-        self.put(&mut work, partition, state);
+        self.put(&mut work, partition.clone(), state);
         self.let_go(work);
     }
 
     /// Puts a partition where its new state says it is.
-    fn put(&self, work: &mut Work, partition: &Arc<Partition>, state: u8) {
+    fn put(&self, work: &mut Work, partition: Arc<Partition>, state: u8) {
         // Partitions hold the flusher: left in here they would never be given up.
         if work.ended {
             return;
@@ -188,9 +202,9 @@ impl Flusher {
         match state {
             QUEUED => {
                 self.busy.fetch_add(1, Ordering::Relaxed);
-                work.urgent.push_back(partition.clone());
+                work.urgent.push_back(partition);
             }
-            LINGERING => work.lingering.push_back((Instant::now() + self.linger, partition.clone())),
+            LINGERING => work.lingering.push_back((Instant::now() + self.linger, partition)),
             _ => {}
         }
     }
@@ -230,21 +244,28 @@ impl Flusher {
         let mut work = self.work.lock();
         while let Some(task) = self.next(&mut work) {
             self.let_go(work);
+            // What a task holds is let go of before the queue is locked: it may be the last of a deleted log.
             work = match task {
                 Task::One(partition) => {
-                    let synced = self.flush(&partition);
-                    if let Some((flush, _)) = &synced {
+                    let took = self.flush(&partition).map(|(flush, took)| {
                         flush.map_in();
-                    }
+                        took
+                    });
+                    let back = settled(partition);
                     let mut work = self.work.lock();
-                    if let Some((_, took)) = synced {
+                    if let Some(took) = took {
                         work.choice.synced_one(took);
                     }
-                    self.done(&mut work, &partition);
+                    if let Some((partition, state)) = back {
+                        self.put(&mut work, partition, state);
+                    }
+                    self.busy.fetch_sub(1, Ordering::Relaxed);
                     work
                 }
                 Task::Together(partitions) => {
                     let took = self.flush_together(&partitions);
+                    let count = partitions.len();
+                    let back: Vec<_> = partitions.into_iter().filter_map(settled).collect();
                     let mut work = self.work.lock();
                     work.together = false;
                     if let Some(took) = took {
@@ -254,27 +275,14 @@ impl Flusher {
                     if work.stopping {
                         self.wake.notify_all();
                     }
-                    for partition in &partitions {
-                        self.done(&mut work, partition);
+                    for (partition, state) in back {
+                        self.put(&mut work, partition, state);
                     }
+                    self.busy.fetch_sub(count, Ordering::Relaxed);
                     work
                 }
             };
         }
-    }
-
-    /// Lets go of a partition that was synced, or queues it again for what was appended meanwhile.
-    fn done(&self, work: &mut Work, partition: &Arc<Partition>) {
-        let done = |state| match state {
-            SYNCING_THEN_QUEUE => QUEUED,
-            SYNCING_THEN_LINGER => LINGERING,
-            _ => CLEAN,
-        };
-        let before = partition
-            .flush_state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| Some(done(state)));
-        self.put(work, partition, before.map_or(CLEAN, done));
-        self.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Waits for what to sync next; `None` when the flusher is stopping and nothing is left.
@@ -425,9 +433,10 @@ impl Turn {
     /// [mapped in](Flush::map_in) when there is nothing more urgent to do.
     pub fn sync(mut self) -> Option<Flush> {
         let synced = self.flusher.flush(&self.partition);
-        let mut work = self.flusher.work.lock();
-        self.flusher.done(&mut work, &self.partition);
-        self.flusher.let_go(work);
+        if let Some((partition, state)) = settled(self.partition.clone()) {
+            self.flusher.enter(&partition, state);
+        }
+        self.flusher.busy.fetch_sub(1, Ordering::Relaxed);
         self.done = true;
         synced.map(|(flush, _)| flush)
     }
