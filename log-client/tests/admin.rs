@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{client, produce_numbers, unique};
 use log_client::admin::{ConfigChange, ConfigResource, ConfigSource, NewTopic};
 use log_client::{Admin, ErrorCode, OffsetSpec, TopicPartition};
@@ -25,6 +27,10 @@ async fn a_topic_from_creation_to_deletion() {
         admin.create_partitions(&name, 3).await.unwrap_err().code(),
         Some(ErrorCode::InvalidPartitions)
     );
+    // Kafka answers before all that describe a topic know of it.
+    while admin.describe_topic(&name).await.unwrap().partitions.len() < 5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(admin.describe_topic(&name).await.unwrap().partitions.len(), 5);
     assert!(admin.list_topics().await.unwrap().iter().any(|topic| topic.name == name));
     admin.delete_topic(&name).await.unwrap();
