@@ -17,6 +17,8 @@ from .settings import settings
 
 # Nobody needs more findings of a life than so many.
 FINDINGS_MAX = 5
+# Of what a life has aimed at there are so many times as many images, where there are more than two.
+WATCHED_TIMES = 2
 # Where lives are kept that somebody has to look at.
 KEPT = REPOSITORY / "target" / "power-cut"
 # How the broker on an image is set up. Nothing of it depends on the life before.
@@ -64,38 +66,59 @@ class Cut:
         """What was promised."""
         return pickle.loads(self.ledger_file.read_bytes())
 
-    def names(self) -> list[str]:
-        """The images' names, FLUSH/VARIANT."""
-        moments = [(moment.number, moment.variants) for moment in self.moments() if moment.is_cut]
-        return [f"{number}/{variant}" for number, variants in moments for variant in range(variants)]
+    def images(self) -> Iterator["Image"]:
+        """All images. What is in one can be asked for until the next moment's."""
+        watched = self.ledger().watched
+        for moment in self.moments():
+            is_watched = any(begin <= moment.end <= end for begin, end in watched)
+            variants = moment.variants * (WATCHED_TIMES if is_watched and moment.variants > 2 else 1)
+            yield from (Image(moment, variant, is_watched) for variant in range(variants if moment.is_cut else 0))
 
     def moments(self) -> Iterator[Moment]:
         """The moments at which the power could have been cut."""
         with tempfile.TemporaryDirectory(prefix="moments-", dir=self.image.parent) as scratch:
             yield from self.filesystem.moments(self.image, self.journal, Path(scratch))
 
-    def draw(self, moment: Moment, variant: int) -> random.Random | None:
+    def draw(self, image: "Image") -> random.Random | None:
         """What decides which of what was in flight has arrived: the image's name, whatever other images there are."""
-        return random.Random(f"{self.seed}/{moment.number}/{variant}") if variant else None
+        return random.Random(f"{self.seed}/{image.name}") if image.variant else None
+
+
+@dataclass(frozen=True)
+class Image:
+    """One of what a cut at a moment could have left."""
+
+    moment: Moment
+    variant: int
+    # Whether it is of something that the life had aimed at.
+    is_watched: bool
+
+    @property
+    def name(self) -> str:
+        """FLUSH/VARIANT."""
+        return f"{self.moment.number}/{self.variant}"
 
 
 def check_images(cut: Cut, directory: Path, wanted: Callable[[str], bool]) -> list[str]:
     """What is wrong with the images whose names are wanted. Works in `directory`, which it makes and removes."""
     checker = Checker(directory, BROKER_SETTINGS, cut.filesystem)
     ledger, findings = cut.ledger(), []
-    for moment in cut.moments():
-        for variant in range(moment.variants) if moment.is_cut else ():
-            name = f"{moment.number}/{variant}"
-            if wanted(name) and len(findings) < FINDINGS_MAX:
-                moment.cut(checker.image, cut.draw(moment, variant))
-                findings += [f"image {name} of {cut.seed}: {what}" for what in checker.check(ledger, moment.end)]
+    for image in cut.images():
+        if wanted(image.name) and len(findings) < FINDINGS_MAX:
+            image.moment.cut(checker.image, cut.draw(image))
+            wrong = checker.check(ledger, image.moment.end)
+            findings += [f"image {image.name} of {cut.seed}: {what}" for what in wrong]
     shutil.rmtree(directory)
     return findings
 
 
 def drawn(cut: Cut, part: float) -> list[str]:
-    """The names of a part of the images, which the seed draws."""
-    return [name for name in cut.names() if random.Random(f"{cut.seed}/drawn/{name}").random() < part]
+    """The names of a part of the images, which the seed draws, and of all that the life has aimed at."""
+    return [
+        image.name
+        for image in cut.images()
+        if image.is_watched or random.Random(f"{cut.seed}/drawn/{image.name}").random() < part
+    ]
 
 
 def check_share(cut: Cut, directory: Path, part: float, share: int, shares: int) -> list[str]:

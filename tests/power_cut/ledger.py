@@ -96,6 +96,10 @@ class Ledger:
         self.authors: set[str] = set()
         # By file: when it was seen in the quarantine, and what it held.
         self.quarantined: dict[str, tuple[int, bytes]] = {}
+        # From where to where the life was at something that it had aimed at: there are more images of that.
+        self.watched: list[tuple[int, int]] = []
+        # Where it has left what the next life is to begin with, if it has.
+        self.left_at: int | None = None
 
     def create_asked(
         self, name: str, partitions: int, position: int, retention_bytes: int | None = None

@@ -5,7 +5,7 @@ The rules are those of the simulated disk (log-core/src/storage/sim/node.rs), wh
 * Bytes and the length of a file are durable with a sync of the file. Until then each page, or each sector, is on the
   disk as it was at a moment of its own since the last sync, and the length at another one.
 * A name is durable with a sync of the directory it is in. Until then any part of the directory's changes may have
-  arrived; half of the disks have a journal, on which that part is the beginning.
+  arrived; some of the disks have a journal, on which that part is the beginning.
 * To rename is one change: a file keeps its old name or has its new one, and never none or both.
 * A sync of a file says nothing of its name, and one of a directory nothing of what is in its files.
 * A sync of a file that fails loses some of what it was to write, and the rest passes for written: processes see it, and
@@ -225,17 +225,30 @@ class Directory:
 
     def left(self, survival: "Survival") -> dict[str, int]:
         """The names that are there after a cut."""
-        names, rng = dict(self.durable), survival.rng
+        names = dict(self.durable)
         arrives = [position < survival.before for position, _, _ in self.changes]
-        if survival.is_anything and rng.random() < 0.5:
-            arrived = _moment(len(arrives), rng)
-            arrives = [number < arrived for number in range(len(arrives))]
-        elif survival.is_anything:
-            arrives = [rng.random() < 0.5 for _ in arrives]
+        if survival.is_anything:
+            arrives = self._arriving(survival.rng)
         for (_, gone, come), there in zip(self.changes, arrives):
             if there:
                 _change_names(names, gone, come)
         return names
+
+    def _arriving(self, rng: Random) -> list[bool]:
+        """Which of the changes are on the disk that are not durable."""
+        count = len(self.changes)
+        way = rng.choice(["journal", "journal", "each", "one", "all but one", "by kind"])
+        if way == "journal":
+            arrived = _moment(count, rng)
+            return [number < arrived for number in range(count)]
+        if way in ("one", "all but one"):
+            one = rng.randrange(max(1, count))
+            return [(number == one) == (way == "one") for number in range(count)]
+        if way == "by kind":
+            # Creations, renamings and removals: of each all or none.
+            arrived = {kind: rng.random() < 0.5 for kind in (Create, Rename, Remove)}
+            return [arrived[_kind(gone, come)] for _, gone, come in self.changes]
+        return [rng.random() < 0.5 for _ in range(count)]
 
 
 class Survival:
@@ -321,6 +334,12 @@ class Tree:
             with (target / path).open("wb") as file:
                 file.write(content.stored)
                 os.truncate(file.fileno(), content.length)
+
+
+def _kind(gone: str | None, come: tuple[str, int] | None) -> type:
+    if gone is None:
+        return Create
+    return Remove if come is None else Rename
 
 
 def _change_names(names: dict[str, int], gone: str | None, come: tuple[str, int] | None) -> None:

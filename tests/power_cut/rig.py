@@ -20,7 +20,7 @@ from .cut import Cut, check_share, drawn
 from .filesystems import Moment
 from .ledger import Ledger
 from .proof import unnoticed_losses
-from .tools import torn
+from .tools import behind, torn
 from .workload import Life
 
 WORKERS = 2
@@ -105,7 +105,7 @@ class Rig:
         life = Life(number, rng, disk, ledger, directory / "broker", self.often)
         try:
             life.run(flushes)
-            life.hurry()
+            life.end_in_a_hurry()
         except Exception as error:
             self.totals.findings.append(f"life {number}: {error!r}\n{life.broker.log_tail(30)}")
         finally:
@@ -136,21 +136,28 @@ class Rig:
 def _cut_somewhere(previous: Cut, target: Path, rng: random.Random) -> Ledger:
     """The disk and the promises that a life begins with: those of some cut late in the one before.
 
-    Of some images of that cut it is the one with most torn tails, of which there are few.
+    Of some images of that cut it is the one that a start has most to remove of, of which there are few.
     """
-    count = sum(1 for _ in previous.moments())
-    # The end of a life has most in flight.
-    chosen = rng.randrange(max(0, rng.choice([count * 3 // 4, count - HURRY_MOMENTS])), count)
+    ends, ledger = [moment.end for moment in previous.moments()], previous.ledger()
+    count, left_at = len(ends), ledger.left_at
+    if left_at is not None and ends[-1] >= left_at:
+        # Somewhere from where the life has left something for this one.
+        first = next(number for number, end in enumerate(ends) if end >= left_at)
+    else:
+        # The end of a life has most in flight.
+        first = max(0, rng.choice([count * 3 // 4, count - HURRY_MOMENTS]))
+    chosen = rng.randrange(first, count)
     draws = [rng.randrange(2**32) for _ in range(BEGINNINGS)]
     with closing(previous.moments()) as moments:
         moment = next(islice(moments, chosen, None))
-        moment.cut(target, random.Random(max(draws, key=lambda draw: _torn(previous, moment, draw, target.parent))))
-        return previous.ledger().carried_over(moment.end)
+        moment.cut(target, random.Random(max(draws, key=lambda draw: _lost(previous, moment, draw, target.parent))))
+        return ledger.carried_over(moment.end)
 
 
-def _torn(cut: Cut, moment: Moment, draw: int, directory: Path) -> int:
-    """How many torn tails there are in the image of a moment that a seed draws."""
+def _lost(cut: Cut, moment: Moment, draw: int, directory: Path) -> tuple[int, int]:
+    """How many segments lie behind torn tails, and how many of these there are, in what a seed draws of a moment."""
     image, mount_point = directory / "beginning", directory / "beginning-mnt"
     moment.cut(image, random.Random(draw))
     with cut.filesystem.opened(image, mount_point):
-        return torn(mount_point / DATA_DIR)
+        tails = torn(mount_point / DATA_DIR)
+        return behind(mount_point / DATA_DIR, tails), len(tails)

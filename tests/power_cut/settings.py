@@ -18,6 +18,10 @@ BATCH_BYTES = 8 << 10
 # Topics that come and go, and how many partitions they have.
 FLEETING = {"fleeting-0": 1, "fleeting-1": 2}
 FLEETING_CONFIG = {"segment.bytes": 16 << 10}
+# Longer than anything that a life waits for.
+LONG_MS = 60_000
+# Longer than it takes to fill a segment.
+SOON_MS = 700
 GROUPS = ["readers", "others"]
 
 

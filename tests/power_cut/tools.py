@@ -6,6 +6,8 @@ from pathlib import Path
 
 from harness.broker import Highwater, end_with_parent
 
+from .batches import batches, segments
+
 TIMEOUT_S = 60
 
 
@@ -33,9 +35,23 @@ def verify(data_dir: Path) -> list[str]:
     return [f"verify ends with {result.returncode}: {_findings(result, 'damage')[:3]} {result.stderr.strip()[-500:]}"]
 
 
-def torn(data_dir: Path) -> int:
-    """How many tails `verify` finds that the next start is going to cut."""
-    return len(_findings(_verify(data_dir), "torn"))
+def torn(data_dir: Path) -> set[Path]:
+    """The segments with tails that the next start is going to cut, by what `verify` finds."""
+    return {data_dir / json.loads(line)["file"] for line in _findings(_verify(data_dir), "torn")}
+
+
+def behind(data_dir: Path, tails: set[Path]) -> int:
+    """How many sound segments the next start is going to remove, since they lie behind torn tails."""
+    count = 0
+    for directory in (data_dir / "topics").glob("*"):
+        is_behind, end = False, None
+        for path in segments(directory):
+            found = list(batches(path))
+            is_behind |= end is not None and end < int(path.stem)
+            count += is_behind and bool(found) and path not in tails
+            is_behind |= path in tails
+            end = found[-1].base_offset + found[-1].offsets if found else int(path.stem)
+    return count
 
 
 def _verify(data_dir: Path) -> subprocess.CompletedProcess:

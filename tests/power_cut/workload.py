@@ -3,26 +3,27 @@
 import random
 import re
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from harness.broker import Highwater
+from harness.broker import Highwater, wait_until
 from harness.ledger import PERSISTENT
 
+from .batches import segments
 from .check import DATA_DIR
 from .filesystems import Disk
 from .interruptions import Interruptions
 from .ledger import COMPACTED, Found, Ledger, TopicPromises, author_of, key, value
-from .settings import BATCH_BYTES, FLEETING, FLEETING_CONFIG, GROUPS, TOPICS, settings
+from .settings import BATCH_BYTES, FLEETING, FLEETING_CONFIG, GROUPS, LONG_MS, SOON_MS, TOPICS, settings
 from .survey import survey
 from .tools import repair
 
 TIMEOUT_S = 60
 
-# What the broker says of a segment: topic, partition, base offset.
-REMOVED = re.compile(r'segment behind a torn tail removed file="topics/(\S+)-(\d+)/(\d{20})\.log"')
 # What it says of a copy that it has made.
 KEPT = re.compile(r'kept="quarantine/([^"]+)"')
 # The weight of a step that is to come often: about as much as all others have together.
@@ -97,6 +98,7 @@ class Life:
         unrepaired = repair(self.broker.data_dir, self.ledger.in_repair(self.position))
         assert not unrepaired, unrepaired
         self.ledger.given_up(self.position)
+        named = self._named_offsets()
         self.broker.start()
         self.ledger.ends_found(self.look_around(), self.position)
         # Nobody has an author's name for a second time.
@@ -104,18 +106,45 @@ class Life:
         for name, (partitions, config) in TOPICS.items():
             if name not in self.authors:
                 self.create(name, partitions, config)
-        self._fill_up()
+        self._fill_up(named)
 
-    def _fill_up(self) -> None:
-        """Sends what it takes to get to where segments began that the start has removed behind a torn tail.
+    def _named_offsets(self) -> list[tuple[str, int, int]]:
+        """The offsets that segments and snapshots of producers have in their names, with their partitions."""
+        named = set()
+        for path in self.broker.data_dir.glob("topics/*-*/*"):
+            if path.suffix in (".log", ".producers") and path.stem.isdigit():
+                name, index = path.parent.name.rsplit("-", 1)
+                named.add((name, int(index), int(path.stem)))
+        return sorted(named)
 
-        If the name of one came back now, its records would stand where they stood.
+    def _fill_up(self, named: list[tuple[str, int, int]]) -> None:
+        """Sends what it takes to get to where segments began, and snapshots were taken, that the start has removed.
+
+        If the name of one came back now, its records would stand where they stood, and its producers would be known
+        instead of those who have sent since. So few bytes are sent that no new segment is begun meanwhile, whose name
+        is synced, and to each such place by another producer.
         """
-        for name, index, base in REMOVED.findall(self.broker.log_path.read_text(errors="replace")):
-            place = (name, int(index))
-            for _ in range(self.ends.get(place, int(base)), min(int(base), self.ends.get(place, 0) + FILLED_MAX)):
-                self.send(*place)
+        for name, index, offset in named:
+            place = (name, index)
+            if not 0 < offset - self.ends.get(place, offset) <= FILLED_MAX:
+                continue
+            filler = Producer({"bootstrap.servers": self.broker.bootstrap, **PERSISTENT, "enable.idempotence": True,
+                               "linger.ms": 5, "compression.type": "lz4"})  # fmt: skip
+            while self.ends[place] < offset:
+                self.send(name, index, filler)
+            assert filler.flush(TIMEOUT_S) == 0, f"{name}-{index} takes no records"
+            with self.watching():
+                for other in self.ends:
+                    if other != place:
+                        self.send(*other)
                 self.await_answers()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """For what the life has aimed at: all images of it are looked at, and there are more of them."""
+        begin = self.position
+        yield
+        self.ledger.watched.append((begin, self.position))
 
     def look_around(self) -> Found:
         """Takes note of all that a broker shows after its start: it has to stay."""
@@ -166,7 +195,7 @@ class Life:
         for client in (self.producer, self.consumer):
             client.list_topics(name, timeout=TIMEOUT_S)
 
-    def send(self, name: str, partition: int) -> None:
+    def send(self, name: str, partition: int, producer: Producer | None = None) -> None:
         """Sends a partition's next record."""
         author, number = self.authors[name], self.ends[(name, partition)]
 
@@ -176,8 +205,9 @@ class Life:
             assert message.offset() == number, f"{name}-{partition}: {number} went to offset {message.offset()}"
             self.ledger.record_known(name, partition, number, author, self.position)
 
-        self.producer.produce(name, value(author, name, partition, number), key(name, partition, number), partition,
-                              on_delivery=delivered)  # fmt: skip
+        producer = producer or self.producer
+        producer.produce(name, value(author, name, partition, number), key(name, partition, number), partition,
+                         on_delivery=delivered)  # fmt: skip
         self.ends[(name, partition)] += 1
         self._unanswered += 1
 
@@ -309,7 +339,15 @@ class Life:
                 self.send_hastily(hasty, name, partition, number)
         return places
 
-    def hurry(self) -> None:
+    def end_in_a_hurry(self) -> None:
+        """What it does last: the next life begins with what a cut in it leaves."""
+        leaves = self.leave_segment.__name__ in self.often or self.rng.random() < 0.2
+        if leaves and self.disk.interrupts:
+            self.leave_segment()
+        else:
+            self._hurry()
+
+    def _hurry(self) -> None:
         """For the end: records to all partitions that nobody waits for, so that a cut tears as much as it can."""
         self.await_answers()
         hasty = self.hasty_producer()
@@ -319,9 +357,38 @@ class Life:
             hasty.poll(0)
         hasty.flush(1)
 
-    def restart(self) -> None:
-        """Starts the broker again, with other settings."""
-        self.broker.settings.update(settings(self.rng))
+    def leave_segment(self) -> None:
+        """For the end: records that nobody waited for, more than fit into a segment, and nothing of them is synced.
+
+        If the power takes the first of them, the next start removes the segment with the last, and the snapshot of the
+        producers that a checkpoint may have left meanwhile.
+        """
+        self.await_answers()
+        with_snapshot = self.rng.random() < 0.5
+        self.broker.stop()
+        # That has left a snapshot, and the next one is due with the first checkpoint in a new segment.
+        self.restart(flush_linger_ms=LONG_MS, checkpoint_interval_ms=SOON_MS if with_snapshot else LONG_MS)
+        directory = self.broker.data_dir / "topics" / "rolling-0"
+        self.send("rolling", 0)
+        self.await_answers()
+        hasty, number = self.hasty_producer(), self.ends[("rolling", 0)]
+        count, more = len(segments(directory)), 3
+        snapshots = set(directory.glob("*.producers"))
+        while more:
+            self.send_hastily(hasty, "rolling", 0, number)
+            assert hasty.flush(TIMEOUT_S) == 0, "rolling-0 takes no records"
+            number += 1
+            more -= len(segments(directory)) > count
+        if with_snapshot:
+            wait_until(lambda: set(directory.glob("*.producers")) - snapshots, "a snapshot of the producers")
+        self.ledger.left_at = self.position
+        # The power goes in the sync of something else.
+        self.send("aging", 0)
+        self.await_answers()
+
+    def restart(self, **others) -> None:
+        """Starts the broker again, with other settings: those that are named, the others drawn."""
+        self.broker.settings.update(settings(self.rng) | others)
         self.broker.start()
 
     def _stop(self) -> None:
