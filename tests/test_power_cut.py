@@ -2,10 +2,13 @@
 
 import mmap
 import os
+import pickle
 import random
 import shutil
+import struct
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -13,6 +16,7 @@ import pytest
 
 from harness.modules import run_module
 from power_cut import mounts
+from power_cut.cut import Cut, drawn
 from power_cut.image import PAGE, SECTOR
 from power_cut.ledger import COMPACTED, KEYS, Found, Ledger, key, value
 from power_cut.posix_disk import PosixDisk
@@ -20,6 +24,7 @@ from power_cut.posix_image import posix_moments
 from power_cut.posix_journal import encoded
 from power_cut.posix_tree import ROOT, Create, Lose, Remove, Rename, SetLength, Sync, Write
 from power_cut.state import DIRECTORIES, FAIL_FLUSHES, FILES
+from power_cut.tools import behind
 
 pytestmark = pytest.mark.highwater_only("Kafka does not sync before it acknowledges")
 
@@ -57,6 +62,12 @@ def test_every_image_of_two_power_cuts_holds_what_was_promised(tests_dir, seed):
 def test_every_image_of_a_disk_that_promises_posix_alone_holds_it_too(tests_dir, seed):
     """As above, on a disk where a name needs a sync of its directory, and nothing is synced along with another."""
     rig(tests_dir, "--seed", seed, "--lives", 2, "--flushes", 80, "--filesystem", "posix")
+
+
+def test_a_life_that_begins_behind_a_torn_segment_holds_what_it_shows(tests_dir, seed):
+    """What a start removes there must not come back where the log has grown to since."""
+    rig(tests_dir, "--seed", seed, "--lives", 2, "--flushes", 20, "--filesystem", "posix", "--often", "leave_segment",
+        "--part", 0.1)  # fmt: skip
 
 
 def test_a_disk_that_answers_eio_costs_nothing_that_was_promised(tests_dir, seed):
@@ -345,6 +356,17 @@ def test_names_arrive_in_part_and_in_any_order(left):
     }  # fmt: skip
 
 
+def test_changes_of_one_kind_may_all_be_missing_and_so_may_any_one(left):
+    """Of six removals all are there, and not the renaming before them; and each of seven changes may be the one."""
+    made = [Create(ROOT, str(number), NEW + number, False) for number in range(6)]
+    changes = [Rename(ROOT, "file", "renamed"), *(Remove(ROOT, str(number)) for number in range(6))]
+    images = outcomes(left, *made, Sync(ROOT), *changes, seeds=400)
+    gone = [(6 - sum(str(number) in image for number in range(6)), "renamed" in image) for image in images]
+    assert {(6, False), (0, True)} <= set(gone)
+    kept = [[name for name in "012345" if name in image] for image in images]
+    assert {name for names in kept if len(names) == 1 for name in names} == set("012345")
+
+
 def test_all_that_is_done_to_the_disk_is_in_its_journal(tmp_path):
     """Through a map, by call, past the cache; in the order of the syncs; also to a file without a name."""
     _skip_without_mounts()
@@ -453,3 +475,35 @@ def test_a_life_can_be_cut_before_each_sync_that_does_something(tmp_path):
     assert [(moment.number, moment.end, moment.is_cut) for moment in moments] == [
         (0, 1, True), (1, 2, False), (2, 4, True), (3, 5, False),
     ]  # fmt: skip
+
+
+def test_of_what_a_life_has_aimed_at_all_images_are_looked_at(tmp_path):
+    """However few of the others are, and where any part of some names may be there, it is twice as many."""
+    (tmp_path / "image").mkdir()
+    names = [Create(ROOT, "one", NEW, False), Create(ROOT, "other", NEW + 1, False), Sync(ROOT)]
+    writes = [Write(NEW, 0, b"x"), Sync(NEW)]
+    (tmp_path / "journal").write_bytes(b"".join(map(encoded, [*names, *writes, *writes])))
+    cut, ledger = Cut.of("seed", "posix", tmp_path), Ledger()
+    for watched, images in [((0, 3), {0: 12}), ((3, 5), {1: 2}), ((5, 9), {2: 2})]:
+        ledger.watched = [watched]
+        cut.ledger_file.write_bytes(pickle.dumps(ledger))
+        assert Counter(int(name.split("/")[0]) for name in drawn(cut, 0)) == images
+        assert len(drawn(cut, 1)) == sum({0: 6, 1: 2, 2: 2, **images}.values())
+
+
+def test_what_lies_behind_a_torn_tail_is_counted(tmp_path):
+    """Where a segment does not reach the next one, or `verify` calls its tail torn; an empty one is no loss."""
+    directory = tmp_path / "topics" / "t-0"
+    directory.mkdir(parents=True)
+    first, second, third = (directory / f"{base:020}.log" for base in (0, 4, 6))
+    first.write_bytes(b"".join(map(header, range(4))))
+    second.write_bytes(header(4) + header(5))
+    third.write_bytes(bytes(100))
+    assert behind(tmp_path, set()) == 0 and behind(tmp_path, {first}) == 1
+    first.write_bytes(header(0))
+    assert behind(tmp_path, set()) == 1 and behind(tmp_path, {second}) == 0
+
+
+def header(offset: int) -> bytes:
+    """That of a batch of one record, which is nobody's, and nothing else of it."""
+    return struct.pack(">qiibIhiqqqhii", offset, 49, 0, 2, 0, 0, 0, 0, 0, -1, -1, -1, 1)

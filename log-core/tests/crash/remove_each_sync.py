@@ -101,18 +101,23 @@ PLACES = [
 # description holds: they reach what the others hardly do.
 STEPS = {
     "flush: everything": "send_everywhere",
+    "data written again": "fail_first_write",
+    "reads, through the page cache": "fail_log_start",
     "written again": "fail_sync",
     "through the page cache": "fail_sync",
     "when the log is closed": "stop_twice",
     "clean shutdown": "stop_twice",
-    "names of the swaps": "kill_at_sync",
+    "names of the swaps": "kill_in_compaction",
     "compaction": "trickle",
     "before a checkpoint": "trickle",
-    "at the next start": "kill_at_sync",
+    "at the next start": "kill_in_deletion",
     "deleted partition": "fleeting_topic",
     "names of identity": "kill_at_sync",
     "that a start reads": "kill_at_sync",
+    "behind a torn tail": "leave_segment",
+    "producer snapshots": "leave_segment",
     "recovery: names": "kill_unsynced",
+    "when it goes on": "repair_in_two",
     "repair": "repair",
 }
 
