@@ -341,11 +341,13 @@ class Life:
 
     def end_in_a_hurry(self) -> None:
         """What it does last: the next life begins with what a cut in it leaves."""
-        leaves = self.leave_segment.__name__ in self.often or self.rng.random() < 0.2
-        if leaves and self.disk.interrupts:
-            self.leave_segment()
-        else:
-            self._hurry()
+        ways = {self._hurry: 8}
+        if self.disk.interrupts:
+            ways |= {self.leave_segment: 1, self.leave_snapshot: 1}
+        ways |= {way: OFTEN for way in ways if way.__name__ in self.often}
+        way = self.rng.choices(list(ways), list(ways.values()))[0]
+        way()
+        self.steps[way.__name__] = self.steps.get(way.__name__, 0) + 1
 
     def _hurry(self) -> None:
         """For the end: records to all partitions that nobody waits for, so that a cut tears as much as it can."""
@@ -358,16 +360,22 @@ class Life:
         hasty.flush(1)
 
     def leave_segment(self) -> None:
-        """For the end: records that nobody waited for, more than fit into a segment, and nothing of them is synced.
+        """For the end: a segment whose first batches are on the disk, perhaps, and those before it are not.
 
-        If the power takes the first of them, the next start removes the segment with the last, and the snapshot of the
-        producers that a checkpoint may have left meanwhile.
+        The next start removes it then.
         """
+        self._leave(LONG_MS)
+
+    def leave_snapshot(self) -> None:
+        """For the end: likewise, with a snapshot of the producers that is on the disk, and what it speaks of is not."""
+        self._leave(SOON_MS)
+
+    def _leave(self, checkpoint_interval_ms: int) -> None:
+        """Sends records that nobody waits for, more than fit into a segment, and nothing of them is synced."""
         self.await_answers()
-        with_snapshot = self.rng.random() < 0.5
         self.broker.stop()
         # That has left a snapshot, and the next one is due with the first checkpoint in a new segment.
-        self.restart(flush_linger_ms=LONG_MS, checkpoint_interval_ms=SOON_MS if with_snapshot else LONG_MS)
+        self.restart(flush_linger_ms=LONG_MS, checkpoint_interval_ms=checkpoint_interval_ms)
         directory = self.broker.data_dir / "topics" / "rolling-0"
         self.send("rolling", 0)
         self.await_answers()
@@ -378,8 +386,8 @@ class Life:
             assert hasty.flush(TIMEOUT_S) == 0, "rolling-0 takes no records"
             number += 1
             more -= segments(directory)[-1] != newest
-        if with_snapshot:
-            time.sleep(2 * SOON_MS / 1000)
+        if checkpoint_interval_ms < LONG_MS:
+            time.sleep(2 * checkpoint_interval_ms / 1000)
         self.ledger.left_at = self.position
         # The power goes in the sync of something else.
         self.send("aging", 0)

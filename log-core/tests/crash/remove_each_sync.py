@@ -115,7 +115,7 @@ STEPS = {
     "names of identity": "kill_at_sync",
     "that a start reads": "kill_at_sync",
     "behind a torn tail": "leave_segment",
-    "producer snapshots": "leave_segment",
+    "producer snapshots": "leave_snapshot",
     "recovery: names": "kill_unsynced",
     "when it goes on": "repair_in_two",
     "repair": "repair",
