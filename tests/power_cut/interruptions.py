@@ -14,13 +14,13 @@ from pathlib import Path
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from harness.broker import end_with_parent, wait_until
+from harness.broker import end_with_parent
 from harness.ledger import PERSISTENT
 
 from .batches import HEADER_BYTES, batches, segments
 from .ledger import COMPACTED
 from .refusals import acknowledged_too_late, offline, produce_until_refused
-from .settings import FLEETING, FLEETING_CONFIG, LONG_MS, SOON_MS, TOPICS
+from .settings import FLEETING, FLEETING_CONFIG
 from .state import DIRECTORIES, FAIL_FLUSHES, FILES, FOR_EVER
 from .tools import repair_command
 
@@ -39,8 +39,6 @@ REQUEST_TIMEOUT_S = 2
 REPAIR_TIMEOUT_S = 60
 # Topics of which nothing else is ever lost.
 DAMAGED = ["aging", "steady"]
-# The one of them whose segments are large.
-DAMAGED_AT_END = "steady"
 
 
 class Interruptions:
@@ -53,32 +51,16 @@ class Interruptions:
 
     def ways(self) -> dict:
         """The steps, each with its weight."""
-        return {
-            self._kill_at_sync: 40, self._kill_in_compaction: 4, self._kill_in_deletion: 4, self._fail_sync: 14,
-            self._fail_first_write: 4, self._fail_log_start: 4, self._repair: 8, self._repair_in_two: 4,
-        }  # fmt: skip
+        return {self._kill_at_sync: 40, self._fail_sync: 14, self._repair: 8}
 
     def _kill_at_sync(self) -> None:
         """kill -9 in a sync of some kind, which is not done, while records, deletions and topics are under way."""
         kinds, name = self.rng.choice(SYNCS)
-        self._kill_in(kinds, name, self.rng.choice([0, 0, 0, 1, 3]))
+        self.kill_in(kinds, name, self.rng.choice([0, 0, 0, 1, 3]))
+        self.start_again()
 
-    def _kill_in_compaction(self) -> None:
-        """kill -9 before the name of a compacted segment is durable, by which the next start removes others."""
-        self._kill_in(DIRECTORIES, SWAP, 0)
-
-    def _kill_in_deletion(self) -> None:
-        """kill -9 before the new name of a deleted partition is durable, whose files the next start removes."""
-        life, name = self.life, self.rng.choice(list(FLEETING))
-        life.await_answers()
-        if (name, 0) not in life.ends:
-            life.create(name, FLEETING[name], FLEETING_CONFIG)
-        for partition in range(FLEETING[name]):
-            life.send(name, partition)
-        self._kill_in(DIRECTORIES, DELETED, 0, name)
-
-    def _kill_in(self, kinds: int, name: str, after: int, deleted: str | None = None) -> None:
-        """kill -9 in a sync of a kind and name, after so many of them; a topic is deleted for it, or none."""
+    def kill_in(self, kinds: int, name: str, after: int = 0, deleted: str | None = None) -> None:
+        """kill -9 in a sync of this kind and name, after so many more; with `deleted`, while that topic is deleted."""
         life = self.life
         life.await_answers()
         if self.rng.random() < 0.3:
@@ -108,8 +90,6 @@ class Interruptions:
             except KafkaException:
                 continue
             note(life.position)
-        with life.watching():
-            self._start_again()
 
     def _deletable(self) -> tuple[int, int] | None:
         """From where to where records of "rolling" can be deleted."""
@@ -144,7 +124,7 @@ class Interruptions:
         self.life.broker.kill()
         self.state.spare()
 
-    def _start_again(self) -> None:
+    def start_again(self) -> None:
         """Starts the broker, some of the time only after starts that were killed at a sync themselves."""
         life, known = self.life, set(self.life.authors)
         while self.rng.random() < 0.3:
@@ -168,14 +148,14 @@ class Interruptions:
         life = self.life
         life.await_answers()
         name = self.rng.choice(FAILING)
-        new = self._new_topic() if name == CHECKPOINT else None
+        new = self.new_topic() if name == CHECKPOINT else None
         for _ in range(3) if new else ():
             life.send(new, 0)
             life.await_answers()
         self.state.fail(FAIL_FLUSHES, 0 if name else self.rng.randrange(8), self.rng.choice([1, 2, FOR_EVER]), name)
         hasty, faults = life.hasty_producer(), self.state.faults()
         if new:
-            self._delete_some(new)
+            self.delete_some(new)
             sent = []
         else:
             sent = life.send_some_hastily(hasty)
@@ -194,54 +174,9 @@ class Interruptions:
             life.broker.stop()
         else:
             life.broker.kill()
-        self._start_again()
+        self.start_again()
 
-    def _fail_first_write(self) -> None:
-        """The first write of some pages of a segment fails, which the next start takes for written and shows."""
-        life = self.life
-        life.await_answers()
-        life.broker.stop()
-        life.restart(flush_linger_ms=SOON_MS, checkpoint_interval_ms=LONG_MS)
-        place = ("steady", self.rng.randrange(TOPICS["steady"][0]))
-        faults, hasty = self.state.faults(), life.hasty_producer()
-        self.state.fail(FAIL_FLUSHES, 0, FOR_EVER, ".log")
-        for number in range(life.ends[place], life.ends[place] + 40):
-            life.send_hastily(hasty, *place, number)
-        wait_until(lambda: hasty.poll(0.01) is not None and self.state.faults() > faults, "a sync has failed")
-        hasty.purge()
-        self._show_after_failure([place])
-
-    def _show_after_failure(self, but: list[tuple[str, int]]) -> None:
-        """The broker dies, and the next one shows what it finds; nothing else is written to some partitions."""
-        life = self.life
-        self.state.heal()
-        life.broker.kill()
-        with life.watching():
-            self._start_again()
-            for place in life.ends.keys() - but:
-                life.send(*place)
-            life.await_answers()
-
-    def _fail_log_start(self) -> None:
-        """The first write to where no checkpoint has been fails, and with it a log start that the next start shows.
-
-        Nothing else is noted of that partition, so all that follows hangs on what the start has written again.
-        """
-        life = self.life
-        name = self._new_topic()
-        if name is None:
-            return
-        life.broker.stop()
-        life.restart(checkpoint_interval_ms=LONG_MS)
-        life.get_to_know(name)
-        for _ in range(4):
-            life.send(name, 0)
-        life.await_answers()
-        self.state.fail(FAIL_FLUSHES, 0, 1, CHECKPOINT)
-        self._delete_some(name)
-        self._show_after_failure([(name, 0)])
-
-    def _delete_some(self, name: str) -> None:
+    def delete_some(self, name: str) -> None:
         """Deletes records of a topic that has just been made, without an answer.
 
         The first checkpoint after the one that it was made with goes where nothing has been written yet.
@@ -253,7 +188,7 @@ class Interruptions:
         with suppress(KafkaException):
             deletion[TopicPartition(name, 0, offset)].result(2 * REQUEST_TIMEOUT_S)
 
-    def _new_topic(self) -> str | None:
+    def new_topic(self) -> str | None:
         """A topic that has just been made, if there is room for one."""
         name = next((name for name in FLEETING if (name, 0) not in self.life.ends), None)
         if name:
@@ -265,20 +200,10 @@ class Interruptions:
         kills = []
         while self.rng.random() < 0.6:
             kills.append((FILES | DIRECTORIES, "", self.rng.randrange(8)))
-        self._give_up(self.rng.choice(DAMAGED), kills, slice(None))
+        self.give_up(self.rng.choice(DAMAGED), kills, slice(None))
 
-    def _repair_in_two(self) -> None:
-        """As before, in front of the end of the log, with a kill before the name of what has been written is durable.
-
-        What is repeated then has the checkpoint follow.
-        """
-        for _ in range(6):
-            self.life.send(DAMAGED_AT_END, 0)
-            self.life.await_answers()
-        self._give_up(DAMAGED_AT_END, [(DIRECTORIES, ".log", 0)], slice(-4, -1))
-
-    def _give_up(self, name: str, kills: list[tuple[int, str, int]], where: slice) -> None:
-        """Damages one of some batches, and has it given up by repairs that are killed at these syncs, and by one more."""
+    def give_up(self, name: str, kills: list[tuple[int, str, int]], where: slice) -> None:
+        """Damages one of some batches; repairs that are killed at these syncs, and one more, give it up."""
         life = self.life
         life.await_answers()
         life.broker.stop()
@@ -293,7 +218,7 @@ class Interruptions:
                 said = repair.communicate(timeout=REPAIR_TIMEOUT_S)
             assert repair.returncode == 0, f"repair of {name}-0 ends with {repair.returncode}: {said}"
             life.ledger.given_up(life.position)
-        self._start_again()
+        self.start_again()
 
     def _damage(self, directory: Path, name: str, where: slice) -> bool:
         """Changes a byte of one of some batches, durably. Whether there is any."""

@@ -105,7 +105,7 @@ class Rig:
         life = Life(number, rng, disk, ledger, directory / "broker", self.often)
         try:
             life.run(flushes)
-            life.end_in_a_hurry()
+            life.last_step()
         except Exception as error:
             self.totals.findings.append(f"life {number}: {error!r}\n{life.broker.log_tail(30)}")
         finally:

@@ -13,12 +13,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from harness.broker import Highwater
 from harness.ledger import PERSISTENT
 
-from .batches import segments
+from .aims import Aims
 from .check import DATA_DIR
+from .endings import Endings
 from .filesystems import Disk
 from .interruptions import Interruptions
 from .ledger import COMPACTED, Found, Ledger, TopicPromises, author_of, key, value
-from .settings import BATCH_BYTES, FLEETING, FLEETING_CONFIG, GROUPS, LONG_MS, SOON_MS, TOPICS, settings
+from .settings import BATCH_BYTES, FLEETING, FLEETING_CONFIG, GROUPS, TOPICS, settings
 from .survey import survey
 from .tools import repair
 
@@ -67,15 +68,22 @@ class Life:
             self._stop_twice: 3, self._kill: 2, self._kill_unsynced: 5,
         }  # fmt: skip
         if self.disk.interrupts:
-            ways |= Interruptions(self).ways()
-        for way in ways:
-            if way.__name__.lstrip("_") in self.often:
-                ways[way] = OFTEN
+            interruptions = Interruptions(self)
+            ways |= interruptions.ways() | Aims(interruptions).ways()
         while self.disk.state.flushes() < flushes:
             self.disk.state.delay_flushes(self.rng.choice([0, 0.0005, 0.002]))
-            way = self.rng.choices(list(ways), list(ways.values()))[0]
-            way()
-            self.steps[way.__name__] = self.steps.get(way.__name__, 0) + 1
+            self._go(ways)
+
+    def last_step(self) -> None:
+        """What the next life begins with a part of."""
+        self._go(Endings(self).ways())
+
+    def _go(self, ways: dict) -> None:
+        """Goes one of some ways, drawn by their weights."""
+        weights = [OFTEN if way.__name__.lstrip("_") in self.often else weight for way, weight in ways.items()]
+        way = self.rng.choices(list(ways), weights)[0]
+        way()
+        self.steps[way.__name__] = self.steps.get(way.__name__, 0) + 1
 
     def settle(self) -> None:
         """Waits until everything is answered. Partitions end at `ends` then."""
@@ -338,60 +346,6 @@ class Life:
             for number in range(end, end + self.rng.randrange(1, 40)):
                 self.send_hastily(hasty, name, partition, number)
         return places
-
-    def end_in_a_hurry(self) -> None:
-        """What it does last: the next life begins with what a cut in it leaves."""
-        ways = {self._hurry: 8}
-        if self.disk.interrupts:
-            ways |= {self.leave_segment: 1, self.leave_snapshot: 1}
-        ways |= {way: OFTEN for way in ways if way.__name__ in self.often}
-        way = self.rng.choices(list(ways), list(ways.values()))[0]
-        way()
-        self.steps[way.__name__] = self.steps.get(way.__name__, 0) + 1
-
-    def _hurry(self) -> None:
-        """For the end: records to all partitions that nobody waits for, so that a cut tears as much as it can."""
-        self.await_answers()
-        hasty = self.hasty_producer()
-        for number in range(40):
-            for (name, partition), end in self.ends.items():
-                self.send_hastily(hasty, name, partition, end + number)
-            hasty.poll(0)
-        hasty.flush(1)
-
-    def leave_segment(self) -> None:
-        """For the end: a segment whose first batches are on the disk, perhaps, and those before it are not.
-
-        The next start removes it then.
-        """
-        self._leave(LONG_MS)
-
-    def leave_snapshot(self) -> None:
-        """For the end: likewise, with a snapshot of the producers that is on the disk, and what it speaks of is not."""
-        self._leave(SOON_MS)
-
-    def _leave(self, checkpoint_interval_ms: int) -> None:
-        """Sends records that nobody waits for, more than fit into a segment, and nothing of them is synced."""
-        self.await_answers()
-        self.broker.stop()
-        # That has left a snapshot, and the next one is due with the first checkpoint in a new segment.
-        self.restart(flush_linger_ms=LONG_MS, checkpoint_interval_ms=checkpoint_interval_ms)
-        directory = self.broker.data_dir / "topics" / "rolling-0"
-        self.send("rolling", 0)
-        self.await_answers()
-        hasty, number = self.hasty_producer(), self.ends[("rolling", 0)]
-        newest, more = segments(directory)[-1], 3
-        while more:
-            self.send_hastily(hasty, "rolling", 0, number)
-            assert hasty.flush(TIMEOUT_S) == 0, "rolling-0 takes no records"
-            number += 1
-            more -= segments(directory)[-1] != newest
-        if checkpoint_interval_ms < LONG_MS:
-            time.sleep(2 * checkpoint_interval_ms / 1000)
-        self.ledger.left_at = self.position
-        # The power goes in the sync of something else.
-        self.send("aging", 0)
-        self.await_answers()
 
     def restart(self, **others) -> None:
         """Starts the broker again, with other settings: those that are named, the others drawn."""
