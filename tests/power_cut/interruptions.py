@@ -1,7 +1,7 @@
 """What happens to a broker on the POSIX disk between two power cuts: kills at a sync, syncs that fail, damage.
 
-The caches outlive all of it. What the next process finds there may not be on the disk, and hangs on syncs that it has to
-do itself before it shows anything.
+The caches outlive all of it. What the next process finds there may not be on the disk, and hangs on syncs that it has
+to do itself before it shows anything.
 """
 
 import os

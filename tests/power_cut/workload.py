@@ -119,7 +119,7 @@ class Life:
     def _named_offsets(self) -> list[tuple[str, int, int]]:
         """The offsets that segments and snapshots of producers have in their names, with their partitions."""
         named = set()
-        for path in self.broker.data_dir.glob("topics/*-*/*"):
+        for path in self.broker.data_dir.glob("topics/*-[0-9]/*"):
             if path.suffix in (".log", ".producers") and path.stem.isdigit():
                 name, index = path.parent.name.rsplit("-", 1)
                 named.add((name, int(index), int(path.stem)))
