@@ -3,8 +3,6 @@
 All images of what follows are looked at.
 """
 
-from harness.broker import wait_until
-
 from .interruptions import CHECKPOINT, DELETED, SWAP, Interruptions
 from .settings import FLEETING, FLEETING_CONFIG, LONG_MS, SOON_MS, TOPICS
 from .state import DIRECTORIES, FAIL_FLUSHES, FOR_EVER
@@ -55,12 +53,11 @@ class Aims:
         life.broker.stop()
         life.restart(flush_linger_ms=SOON_MS, checkpoint_interval_ms=LONG_MS)
         place = (LARGE, self.rng.randrange(TOPICS[LARGE][0]))
-        faults, hasty = self.state.faults(), life.hasty_producer()
+        hasty, faults = life.hasty_producer(), self.state.faults()
         self.state.fail(FAIL_FLUSHES, 0, FOR_EVER, ".log")
         for number in range(life.ends[place], life.ends[place] + 40):
             life.send_hastily(hasty, *place, number)
-        wait_until(lambda: hasty.poll(0.01) is not None and self.state.faults() > faults, "a sync has failed")
-        hasty.purge()
+        self.interruptions.await_fault(hasty, faults)
         self._die_and_show(place)
 
     def _fail_log_start(self) -> None:

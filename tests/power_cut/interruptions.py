@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from harness.broker import end_with_parent
@@ -159,10 +159,7 @@ class Interruptions:
             sent = []
         else:
             sent = life.send_some_hastily(hasty)
-        deadline = time.monotonic() + PATIENCE_S
-        while self.state.faults() == faults and time.monotonic() < deadline:
-            hasty.poll(0.01)
-        hasty.purge()
+        self.await_fault(hasty, faults)
         # Where these end is not known before the next start.
         life.ends = {place: end for place, end in life.ends.items() if place not in sent}
         produce_until_refused(life)
@@ -175,6 +172,13 @@ class Interruptions:
         else:
             life.broker.kill()
         self.start_again()
+
+    def await_fault(self, hasty: Producer, faults: int) -> None:
+        """Waits until one more sync has failed than so many, unless there is none."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.state.faults() == faults and time.monotonic() < deadline:
+            hasty.poll(0.01)
+        hasty.purge()
 
     def delete_some(self, name: str) -> None:
         """Deletes records of a topic that has just been made, without an answer.
