@@ -30,8 +30,8 @@ LIVES_A_DISK = 4
 HURRY_MOMENTS = 12
 # A life in which hardly a record is acknowledged is followed by another until there are so many proofs.
 PROOFS_MIN = 5
-# So many images of a cut are looked at for the next life to begin with.
-BEGINNINGS = 8
+# So many images of a cut are looked at for the next life to begin with, and so many if the life has left it something.
+BEGINNINGS, BEGINNINGS_LEFT = 8, 30
 
 
 @dataclass
@@ -139,15 +139,12 @@ def _cut_somewhere(previous: Cut, target: Path, rng: random.Random) -> Ledger:
     Of some images of that cut it is the one that a start has most to remove of, of which there are few.
     """
     ends, ledger = [moment.end for moment in previous.moments()], previous.ledger()
-    count, left_at = len(ends), ledger.left_at
-    if left_at is not None and ends[-1] >= left_at:
-        # Somewhere from where the life has left something for this one.
-        first = next(number for number, end in enumerate(ends) if end >= left_at)
-    else:
-        # The end of a life has most in flight.
-        first = max(0, rng.choice([count * 3 // 4, count - HURRY_MOMENTS]))
+    count = len(ends)
+    since_left = sum(end >= ledger.left_at for end in ends) if ledger.left_at is not None else 0
+    # The end of a life has most in flight.
+    first = count - since_left if since_left else max(0, rng.choice([count * 3 // 4, count - HURRY_MOMENTS]))
     chosen = rng.randrange(first, count)
-    draws = [rng.randrange(2**32) for _ in range(BEGINNINGS)]
+    draws = [rng.randrange(2**32) for _ in range(BEGINNINGS_LEFT if since_left else BEGINNINGS)]
     with closing(previous.moments()) as moments:
         moment = next(islice(moments, chosen, None))
         moment.cut(target, random.Random(max(draws, key=lambda draw: _lost(previous, moment, draw, target.parent))))
