@@ -34,9 +34,14 @@ def main() -> int:
             totals = rig.prove(arguments.flushes, arguments.prove)
         else:
             totals = rig.run(arguments.lives, arguments.minutes, arguments.flushes)
+    except mounts.Unable as error:
+        print(error, file=sys.stderr)
+        return 2
     finally:
         rig.close()
     say(f"{totals.lives} lives, {totals.flushes} flushes, {totals.images} images; steps: {totals.steps}")
+    if arguments.filesystem == "posix-syncfs":
+        say(f"{totals.whole_syncs} of the flushes were syncs of everything")
     return report(totals.findings)
 
 
@@ -68,7 +73,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1, help="begin no life after that (default 1)")
     parser.add_argument("--lives", type=int, help="run so many lives, however long it takes")
     parser.add_argument("--flushes", type=int, default=FLUSHES, help=f"flushes in a life (default {FLUSHES})")
-    on = "what the broker lives on (default ext4); posix is the rig's own, and keeps what POSIX promises and no more"
+    on = (
+        "what the broker lives on (default ext4); posix is the rig's own, and keeps what POSIX promises and no more;"
+        " posix-syncfs has a sync of everything, for brokers that count on it"
+    )
     parser.add_argument("--filesystem", choices=sorted(FILESYSTEMS), default="ext4", help=on)
     parser.add_argument("--faults", type=int, help="instead: so many lives on an ext4 whose disk answers EIO")
     parser.add_argument("--part", type=float, default=1, help="look at this part of the images only (default 1)")

@@ -114,11 +114,14 @@ class Ext4(Filesystem):
 class Posix(Filesystem):
     """The file system that is the rig's own. An image is a directory."""
 
+    def __init__(self, syncs_everything: bool):
+        self._syncs_everything = syncs_everything
+
     def format(self, image: Path) -> None:
         image.mkdir()
 
     def disk(self, directory: Path, image: Path, journal: Path) -> PosixDisk:
-        return PosixDisk(directory, image, journal)
+        return PosixDisk(directory, image, journal, self._syncs_everything)
 
     def moments(self, image: Path, journal: Path, scratch: Path) -> Iterator[Moment]:
         return posix_moments(image, journal)
@@ -135,4 +138,8 @@ class Posix(Filesystem):
         shutil.copytree(image, target)
 
 
-FILESYSTEMS: dict[str, Filesystem] = {"posix": Posix(), **{name: Ext4(name) for name in mounts.FILESYSTEMS}}
+FILESYSTEMS: dict[str, Filesystem] = {
+    "posix": Posix(syncs_everything=False),
+    "posix-syncfs": Posix(syncs_everything=True),
+    **{name: Ext4(name) for name in mounts.FILESYSTEMS},
+}

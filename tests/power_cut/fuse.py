@@ -11,10 +11,13 @@ Answer:  | length 4 | -errno 4 | unique 8 | … |
 import ctypes
 import errno
 import os
+import select
 import stat
 import struct
+import time
+from collections import deque
 from enum import IntEnum
-from typing import Callable, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 _REQUEST = struct.Struct("<IIQQIIIxxxx")
 _ANSWER = struct.Struct("<IiQ")
@@ -65,6 +68,7 @@ class Opcode(IntEnum):
     BATCH_FORGET = 42
     FALLOCATE = 43
     RENAME2 = 45
+    SYNCFS = 50
 
 
 _UNANSWERED = {Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT}
@@ -78,24 +82,61 @@ class Attributes(NamedTuple):
     length: int
 
 
-def mount(at: str) -> int:
-    """Mounts a file system on a directory; the descriptor that its requests come from. To be done by root."""
+def mount(at: str, block_device: str | None = None) -> int:
+    """Mounts a file system on a directory; the descriptor that its requests come from. To be done by root.
+
+    With a block device, of which nothing is read, the kernel passes `syncfs` on, and `sync` of whoever calls that.
+    """
     device = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={device},rootmode={stat.S_IFDIR:o},user_id=0,group_id=0"
+    source, kind = "posix", "fuse"
+    if block_device:
+        options += f",blksize={_BLOCK}"
+        source, kind = block_device, "fuseblk"
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"posix", at.encode(), b"fuse", 0, options.encode()) != 0:
+    if libc.mount(source.encode(), at.encode(), kind.encode(), 0, options.encode()) != 0:
         raise OSError(ctypes.get_errno(), f"mount: {os.strerror(ctypes.get_errno())}")
     return device
 
 
-def serve(device: int, handlers: dict[Opcode, Callable[[int, memoryview], bytes]]) -> None:
+class Request(NamedTuple):
+    """A request, and how its answer is told from others."""
+
+    opcode: int
+    unique: int
+    node: int
+    arguments: memoryview
+
+
+def serve(
+    device: int,
+    handlers: dict[Opcode, Callable[[int, memoryview], bytes]],
+    put_off: Callable[[int], float] = lambda opcode: 0,
+) -> None:
     """Answers one request after the other until the file system is unmounted.
 
-    A handler gets the node and the arguments, and gives the answer's bytes or raises OSError.
+    A handler gets the node and the arguments, and gives the answer's bytes or raises OSError. A request of a kind that
+    is put off waits for so many seconds, in which others are answered.
     """
-    buffer = bytearray(_READ_BYTES)
     handlers = {Opcode.INIT: _init, **handlers}
+    waiting: deque[tuple[float, Request]] = deque()
+    for request in _requests(device, lambda: waiting[0][0] if waiting else None):
+        if request is None:
+            _answer(device, handlers, waiting.popleft()[1])
+        elif seconds := put_off(request.opcode):
+            waiting.append((time.monotonic() + seconds, request._replace(arguments=request.arguments.tobytes())))
+        else:
+            _answer(device, handlers, request)
+
+
+def _requests(device: int, until: Callable[[], float | None]) -> Iterator[Request | None]:
+    """What is asked for, and None whenever it is so late. A request's arguments are there until the next one comes."""
+    buffer = bytearray(_READ_BYTES)
     while True:
+        due = until()
+        if due is not None and not select.select([device], [], [], max(0, due - time.monotonic()))[0]:
+            yield None
+            continue
         try:
             length = os.readv(device, [buffer])
         except OSError as error:
@@ -106,21 +147,24 @@ def serve(device: int, handlers: dict[Opcode, Callable[[int, memoryview], bytes]
                 continue
             raise
         _, opcode, unique, node, *_ = _REQUEST.unpack_from(buffer)
-        if opcode in _UNANSWERED:
-            continue
-        try:
-            handler = handlers.get(opcode)
-            if handler is None:
-                raise OSError(errno.ENOSYS, "")
-            status, body = 0, handler(node, memoryview(buffer)[_REQUEST.size : length])
-        except OSError as error:
-            status, body = -error.errno, b""
-        try:
-            os.writev(device, [_ANSWER.pack(_ANSWER.size + len(body), status, unique), body])
-        except OSError as error:
-            # Whoever asked is gone.
-            if error.errno != errno.ENOENT:
-                raise
+        if opcode not in _UNANSWERED:
+            yield Request(opcode, unique, node, memoryview(buffer)[_REQUEST.size : length])
+
+
+def _answer(device: int, handlers: dict[Opcode, Callable[[int, memoryview], bytes]], request: Request) -> None:
+    try:
+        handler = handlers.get(request.opcode)
+        if handler is None:
+            raise OSError(errno.ENOSYS, "")
+        status, body = 0, handler(request.node, request.arguments)
+    except OSError as error:
+        status, body = -error.errno, b""
+    try:
+        os.writev(device, [_ANSWER.pack(_ANSWER.size + len(body), status, request.unique), body])
+    except OSError as error:
+        # Whoever asked is gone.
+        if error.errno != errno.ENOENT:
+            raise
 
 
 def _init(_node: int, arguments: memoryview) -> bytes:

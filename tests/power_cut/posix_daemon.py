@@ -1,10 +1,10 @@
 """The POSIX disk's process: a file system in memory that logs what is done to it, in order.
 
-    python -m power_cut.posix_daemon MOUNT_POINT IMAGE JOURNAL STATE
+    python -m power_cut.posix_daemon MOUNT_POINT IMAGE JOURNAL STATE [DEVICE]
 
 It begins with what lies in the directory IMAGE, appends to JOURNAL, and shares the page STATE with the rig. One request
 is served at a time, so the journal's order is that in which things happened, and whoever has an answer finds what he
-asked for in the journal.
+asked for in the journal. With DEVICE, a file for a block device, which stays as it is, it is asked for syncs of everything.
 """
 
 import errno
@@ -13,13 +13,15 @@ import struct
 import sys
 import time
 from pathlib import Path
+from random import Random
 from typing import Iterator
 
 from . import fuse
 from .fuse import Attributes, Opcode
+from .loop import loop_device
 from .posix_journal import encoded
 from .posix_tree import (
-    ROOT, Content, Create, Directory, File, Lose, Operation, Remove, Rename, SetLength, Sync, Tree, Write,
+    ROOT, Content, Create, Directory, File, Lose, Operation, Remove, Rename, SetLength, Sync, SyncAll, Tree, Write,
 )  # fmt: skip
 from .state import DIRECTORIES, FAIL_FLUSHES, FILES, DiskState
 
@@ -33,7 +35,7 @@ class Daemon:
         self._tree = Tree.load(image)
         self._next = len(self._tree.nodes) + 1
         # The name that each node has had last.
-        self._last_names = dict(self._all_names(ROOT))
+        self._last_names = {ROOT: "", **dict(self._all_names(ROOT))}
         self._journal = os.open(journal, os.O_WRONLY | os.O_APPEND)
         self._state = DiskState.shared(state)
         self.handlers = {
@@ -42,7 +44,7 @@ class Daemon:
             Opcode.RMDIR: self._rmdir, Opcode.RENAME: self._rename, Opcode.RENAME2: self._rename2,
             Opcode.READ: self._read, Opcode.WRITE: self._write, Opcode.FALLOCATE: self._fallocate,
             Opcode.FSYNC: self._sync, Opcode.FSYNCDIR: self._sync, Opcode.READDIR: self._readdir,
-            Opcode.STATFS: self._statfs, Opcode.DESTROY: lambda _node, _arguments: b"",
+            Opcode.SYNCFS: self._sync_all, Opcode.STATFS: self._statfs, Opcode.DESTROY: lambda _node, _arguments: b"",
         }  # fmt: skip
 
     def _do(self, operation: Operation) -> None:
@@ -165,6 +167,32 @@ class Daemon:
         self._state.count_flush()
         return b""
 
+    def _sync_all(self, _node: int, _arguments: memoryview) -> bytes:
+        """Syncs everything, in no order that anybody could count on. The time that it takes has passed."""
+        if self._state.is_killing():
+            raise OSError(errno.EIO, "killed")
+        changed = self._tree.changed()
+        Random(self._state.position()).shuffle(changed)
+        for done, node in enumerate(changed):
+            if self._kills(node):
+                for before in changed[:done]:
+                    self._do(Sync(before))
+                raise OSError(errno.EIO, "killed")
+        if any(self._state.is_to_fail(FAIL_FLUSHES, name) for name in map(self._last_names.get, changed or [ROOT])):
+            # Of which file something was lost nobody is told.
+            for node in changed:
+                if isinstance(self._tree.nodes[node], File):
+                    self._do(Lose(node, self._state.position()))
+            raise OSError(errno.EIO, "told to fail")
+        self._do(SyncAll())
+        self._state.count_flush()
+        self._state.count_whole_sync()
+        return b""
+
+    def put_off(self, opcode: int) -> float:
+        """For how long a request waits: a sync of everything takes its time, in which others may write and sync."""
+        return self._state.flush_delay() if opcode == Opcode.SYNCFS else 0
+
     def _kills(self, node: int) -> bool:
         there, names = self._tree.nodes[node], [self._last_names.get(node, "")]
         if isinstance(there, File):
@@ -189,9 +217,16 @@ class Daemon:
 
 
 def main() -> None:
-    mount_point, image, journal, state = sys.argv[1:]
+    mount_point, image, journal, state, *device_file = sys.argv[1:]
     daemon = Daemon(Path(image), Path(journal), Path(state))
-    fuse.serve(fuse.mount(mount_point), daemon.handlers)
+    if device_file:
+        block_device, opened = loop_device(Path(*device_file))
+        requests = fuse.mount(mount_point, block_device)
+        # It is the mount's now.
+        os.close(opened)
+    else:
+        requests = fuse.mount(mount_point)
+    fuse.serve(requests, daemon.handlers, daemon.put_off)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ It is a list of entries:
     | at | bytes | field  |                                                                                 |
     |---:|------:|--------|---------------------------------------------------------------------------------|
     |  0 |     1 | kind   | 1 write, 2 length, 3 new file, 4 new directory, 5 rename, 6 remove, 7 sync,      |
-    |    |       |        | 8 sync that failed, 9 write past the page cache                                 |
+    |    |       |        | 8 sync that failed, 9 write past the page cache, 10 sync of everything          |
     |  1 |     3 |        | 0                                                                               |
     |  4 |     4 | length | bytes of data                                                                   |
     |  8 |     8 | node   | what is changed: a file, or the directory that a name is in                     |
@@ -19,10 +19,10 @@ import struct
 from pathlib import Path
 from typing import Iterator
 
-from .posix_tree import Create, Lose, Operation, Remove, Rename, SetLength, Sync, Write
+from .posix_tree import Create, Lose, Operation, Remove, Rename, SetLength, Sync, SyncAll, Write
 
 _ENTRY = struct.Struct("<BxxxIQQ")
-_WRITE, _LENGTH, _FILE, _DIRECTORY, _RENAME, _REMOVE, _SYNC, _LOSE, _DIRECT_WRITE = range(1, 10)
+_WRITE, _LENGTH, _FILE, _DIRECTORY, _RENAME, _REMOVE, _SYNC, _LOSE, _DIRECT_WRITE, _SYNC_ALL = range(1, 11)
 
 
 def encoded(operation: Operation) -> bytes:
@@ -40,6 +40,8 @@ def encoded(operation: Operation) -> bytes:
             kind, number, data = _REMOVE, 0, name.encode()
         case Sync(node):
             kind, number, data = _SYNC, 0, b""
+        case SyncAll(node):
+            kind, number, data = _SYNC_ALL, 0, b""
         case Lose(node, seed):
             kind, number, data = _LOSE, seed, b""
     return _ENTRY.pack(kind, len(data), node, number) + data
@@ -72,5 +74,7 @@ def _decoded(kind: int, node: int, number: int, data: bytes) -> Operation:
         return Remove(node, data.decode())
     if kind == _LOSE:
         return Lose(node, number)
+    if kind == _SYNC_ALL:
+        return SyncAll(node)
     assert kind == _SYNC, f"an entry is of kind {kind}"
     return Sync(node)

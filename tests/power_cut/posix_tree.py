@@ -8,6 +8,7 @@ The rules are those of the simulated disk (log-core/src/storage/sim/node.rs), wh
   arrived; some of the disks have a journal, on which that part is the beginning.
 * To rename is one change: a file keeps its old name or has its new one, and never none or both.
 * A sync of a file says nothing of its name, and one of a directory nothing of what is in its files.
+* A sync of everything is one of each file and each directory. A cut or a kill in it leaves any of these done.
 * A sync of a file that fails loses some of what it was to write, and the rest passes for written: processes see it, and
   the next sync does not write it. A page that had never been written before may be beyond the cache's reach then.
 """
@@ -68,6 +69,12 @@ class Sync(NamedTuple):
     node: int
 
 
+class SyncAll(NamedTuple):
+    """All files and directories become durable."""
+
+    node: int = ROOT
+
+
 class Lose(NamedTuple):
     """A sync of a file fails, and a draw with this seed decides what of it arrives."""
 
@@ -75,7 +82,7 @@ class Lose(NamedTuple):
     seed: int
 
 
-Operation = Write | SetLength | Create | Rename | Remove | Sync | Lose
+Operation = Write | SetLength | Create | Rename | Remove | Sync | SyncAll | Lose
 
 
 class Content:
@@ -308,8 +315,15 @@ class Tree:
                 node.change(position, name, None)
             case Sync():
                 node.sync()
+            case SyncAll():
+                for each in self.changed():
+                    self.nodes[each].sync()
             case Lose(_, seed):
                 node.lose(Random(seed))
+
+    def changed(self) -> list[int]:
+        """The nodes that are not durable as they are."""
+        return [number for number, node in self.nodes.items() if node.changes]
 
     def left(self, survival: Survival) -> Iterator[tuple[Path, Content | None]]:
         """What a cut leaves that has a name: paths, each after its directory's, with None for a directory."""

@@ -40,6 +40,7 @@ class Totals:
 
     lives: int = 0
     flushes: int = 0
+    whole_syncs: int = 0
     images: int = 0
     steps: dict[str, int] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
@@ -114,6 +115,7 @@ class Rig:
         cut.ledger_file.write_bytes(pickle.dumps(life.ledger))
         self.totals.lives += 1
         self.totals.flushes += disk.state.flushes()
+        self.totals.whole_syncs += disk.state.whole_syncs()
         for step, count in life.steps.items():
             self.totals.steps[step] = self.totals.steps.get(step, 0) + count
         return cut

@@ -8,7 +8,7 @@ from pathlib import Path
 
 _ENTRIES, _FLUSHES, _FAULTS, _FLUSH_DELAY_US, _FAIL_KINDS, _FAIL_AFTER, _FAIL_COUNT = range(7)
 # Of the POSIX disk alone.
-_KILL_PROCESS, _KILL_KINDS, _KILL_NAME, _KILL_AFTER, _KILLED, _FAIL_NAME = range(7, 13)
+_KILL_PROCESS, _KILL_KINDS, _KILL_NAME, _KILL_AFTER, _KILLED, _FAIL_NAME, _WHOLE_SYNCS = range(7, 14)
 
 FAIL_WRITES, FAIL_FLUSHES, FAIL_READS = 1, 2, 4
 FOR_EVER = 2**63
@@ -41,6 +41,10 @@ class DiskState:
         """How many flushes have completed."""
         return self._fields[_FLUSHES]
 
+    def whole_syncs(self) -> int:
+        """How many of these were syncs of everything."""
+        return self._fields[_WHOLE_SYNCS]
+
     def faults(self) -> int:
         """How many requests were answered with EIO."""
         return self._fields[_FAULTS]
@@ -60,6 +64,10 @@ class DiskState:
     def count_flush(self) -> None:
         """One more has completed. For the disk."""
         self._fields[_FLUSHES] += 1
+
+    def count_whole_sync(self) -> None:
+        """It was one of everything. For the disk."""
+        self._fields[_WHOLE_SYNCS] += 1
 
     def fail(self, kinds: int, after: int = 0, count: int = FOR_EVER, name: str = "") -> None:
         """Requests of these kinds fail: `count` of them, once `after` more have succeeded.
