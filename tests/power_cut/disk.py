@@ -26,6 +26,7 @@ class LoggedDisk:
     """
 
     interrupts = False
+    syncs_everything = False
 
     def __init__(self, directory: Path, image: Path, journal: Path, filesystem: str = "ext4"):
         self.mount_point = directory / "mnt"

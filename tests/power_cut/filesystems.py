@@ -29,6 +29,8 @@ class Disk(Protocol):
     state: DiskState
     # Whether it knows how to interrupt a sync, by a kill or an error that its images are true to.
     interrupts: bool
+    # Whether it knows how to hold up a sync of everything, and to fail it.
+    syncs_everything: bool
 
     def close(self) -> None:
         """Takes everything down, whatever state it is in."""

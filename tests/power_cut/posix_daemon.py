@@ -191,7 +191,7 @@ class Daemon:
 
     def put_off(self, opcode: int) -> float:
         """For how long a request waits: a sync of everything takes its time, in which others may write and sync."""
-        return self._state.flush_delay() if opcode == Opcode.SYNCFS else 0
+        return self._state.ask_whole_sync() if opcode == Opcode.SYNCFS else 0
 
     def _kills(self, node: int) -> bool:
         there, names = self._tree.nodes[node], [self._last_names.get(node, "")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 _ENTRIES, _FLUSHES, _FAULTS, _FLUSH_DELAY_US, _FAIL_KINDS, _FAIL_AFTER, _FAIL_COUNT = range(7)
 # Of the POSIX disk alone.
-_KILL_PROCESS, _KILL_KINDS, _KILL_NAME, _KILL_AFTER, _KILLED, _FAIL_NAME, _WHOLE_SYNCS = range(7, 14)
+_KILL_PROCESS, _KILL_KINDS, _KILL_NAME, _KILL_AFTER, _KILLED, _FAIL_NAME, _WHOLE_SYNCS, _WHOLE_ASKED, _WHOLE_HELD_US = range(7, 16)
 
 FAIL_WRITES, FAIL_FLUSHES, FAIL_READS = 1, 2, 4
 FOR_EVER = 2**63
@@ -64,6 +64,20 @@ class DiskState:
     def count_flush(self) -> None:
         """One more has completed. For the disk."""
         self._fields[_FLUSHES] += 1
+
+    def hold_whole_syncs(self, seconds: float) -> int:
+        """Lets every sync of everything take so much longer; how many have been asked for."""
+        self._fields[_WHOLE_HELD_US] = int(seconds * 1e6)
+        return self.whole_syncs_asked()
+
+    def whole_syncs_asked(self) -> int:
+        """How many syncs of everything have been asked for."""
+        return self._fields[_WHOLE_ASKED]
+
+    def ask_whole_sync(self) -> float:
+        """One more is asked for; how many seconds it takes. For the disk."""
+        self._fields[_WHOLE_ASKED] += 1
+        return self.flush_delay() + self._fields[_WHOLE_HELD_US] / 1e6
 
     def count_whole_sync(self) -> None:
         """It was one of everything. For the disk."""

@@ -22,6 +22,7 @@ from .ledger import COMPACTED, Found, Ledger, TopicPromises, author_of, key, val
 from .settings import BATCH_BYTES, FLEETING, FLEETING_CONFIG, GROUPS, TOPICS, settings
 from .survey import survey
 from .tools import repair
+from .whole_syncs import WholeSyncs
 
 TIMEOUT_S = 60
 
@@ -70,6 +71,8 @@ class Life:
         if self.disk.interrupts:
             interruptions = Interruptions(self)
             ways |= interruptions.ways() | Aims(interruptions).ways()
+        if self.disk.syncs_everything:
+            ways |= WholeSyncs(self).ways()
         while self.disk.state.flushes() < flushes:
             self.disk.state.delay_flushes(self.rng.choice([0, 0.0005, 0.002]))
             self._go(ways)
