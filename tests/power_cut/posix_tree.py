@@ -2,8 +2,8 @@
 
 The rules are those of the simulated disk (log-core/src/storage/sim/node.rs), which promises no more than POSIX:
 
-* Bytes and the length of a file are durable with a sync of the file. Until then each page, or each sector, is on the
-  disk as it was at a moment of its own since the last sync, and the length at another one.
+* Bytes and the length of a file are durable with a sync of the file. Until then each page, or each sector, or in a small
+  file each few bytes, is on the disk as it was at a moment of its own since the last sync, and the length at another one.
 * A name is durable with a sync of the directory it is in. Until then any part of the directory's changes may have
   arrived; some of the disks have a journal, on which that part is the beginning.
 * To rename is one change: a file keeps its old name or has its new one, and never none or both.
@@ -21,6 +21,10 @@ from typing import Iterator, NamedTuple
 from .image import PAGE, SECTOR
 
 ROOT = 1
+
+# No sector is promised to be written as a whole. That it is not is tried where it costs little.
+WORDS = 16
+SMALL_BYTES = 2 * PAGE
 
 
 class Write(NamedTuple):
@@ -200,9 +204,10 @@ class File:
                 if change.length < length:
                     cuts.append((number, -(-change.length // PAGE) * PAGE))
                 length = change.length
-        torn, unit = self.durable.copy(), rng.choice([SECTOR, PAGE])
-        ends = [change.offset + len(change.data) for change in changes if isinstance(change, Write)]
-        for start in range(0, max(len(torn.stored), *ends, 0), unit):
+        torn = self.durable.copy()
+        end = max(len(torn.stored), *(at.offset + len(at.data) for at in changes if isinstance(at, Write)), 0)
+        unit = rng.choice([SECTOR, PAGE] if end > SMALL_BYTES else [WORDS, SECTOR, PAGE])
+        for start in range(0, end, unit):
             # Blocks that were given back when the file was cut short come back empty.
             freed = max((number for number, end in cuts if end <= start), default=0)
             for change in changes[: max(_moment(len(changes), rng), freed)]:

@@ -13,13 +13,15 @@ from harness.ledger import PERSISTENT
 
 from .ledger import COMPACTED
 from .refusals import acknowledged_too_late, offline, produce_until_refused
+from .settings import FLEETING, FLEETING_CONFIG
 from .state import FAIL_FLUSHES, FOR_EVER
 
 CHECKPOINT = "checkpoint"
 # The longest interval of checkpoints, and some more.
 PATIENCE_S = 1.3
 # As long as a request for DeleteRecords may take to get to the disk.
-HELD_S = 0.1
+HELD_S = 0.15
+FIRST_S = 0.02
 REQUEST_TIMEOUT_S = 2
 
 
@@ -68,15 +70,24 @@ class WholeSyncs:
 
         The slot that each of them writes then holds the only checkpoint that is on disk for certain.
         """
-        life, places = self.life, self._places()
+        life = self.life
         life.await_answers()
+        # Of four or more that are due at once it makes one sync.
+        for name in FLEETING:
+            if (name, 0) not in life.ends:
+                life.create(name, FLEETING[name], FLEETING_CONFIG)
+        places = self._places()
         self._send(places * 2)
         self._delete([(*place, life.ends[place] - 1) for place in places])
+        self.state.delay_flushes(0)
         self._send(list(life.ends))
+        # By the time that the first checkpoint is synced, by itself, the others are due.
+        self.state.delay_flushes(FIRST_S)
         asked = self.state.hold_whole_syncs(HELD_S)
         deadline = time.monotonic() + PATIENCE_S
         while self.state.whole_syncs_asked() == asked and time.monotonic() < deadline:
             time.sleep(0.001)
+        self.state.delay_flushes(0)
         self._delete([(*place, life.ends[place]) for place in places])
         self.state.hold_whole_syncs(0)
 
@@ -90,15 +101,20 @@ class WholeSyncs:
         self.life.await_answers()
 
     def _delete(self, ends: list[tuple[str, int, int]]) -> None:
-        """Deletes records up to these offsets, and notes what is answered."""
-        life, asked = self.life, self.life.position
-        admin = AdminClient({"bootstrap.servers": life.broker.bootstrap, **PERSISTENT})
+        """Deletes records up to these offsets, each on a connection of its own, and notes what is answered.
+
+        On one connection a broker would answer the first request before it looks at the next.
+        """
+        life, asked, answers = self.life, self.life.position, []
         for name, index, offset in ends:
             life.ledger.log_start(name, index, asked, None, offset)
-        places = [TopicPartition(*end) for end in ends]
-        for place, future in admin.delete_records(places, request_timeout=REQUEST_TIMEOUT_S).items():
+            admin = AdminClient({"bootstrap.servers": life.broker.bootstrap, **PERSISTENT})
+            deletion = admin.delete_records([TopicPartition(name, index, offset)], request_timeout=REQUEST_TIMEOUT_S)
+            # With its client, which would be gone otherwise.
+            answers.append((admin, *deletion.values(), (name, index, offset)))
+        for _, answer, (name, index, offset) in answers:
             try:
-                future.result(2 * REQUEST_TIMEOUT_S)
+                answer.result(2 * REQUEST_TIMEOUT_S)
             except KafkaException:
                 continue
-            life.ledger.log_start(place.topic, place.partition, asked, life.position, place.offset)
+            life.ledger.log_start(name, index, asked, life.position, offset)
