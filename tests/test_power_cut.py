@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -19,10 +20,10 @@ from power_cut import mounts
 from power_cut.cut import Cut, drawn
 from power_cut.image import PAGE, SECTOR
 from power_cut.ledger import COMPACTED, KEYS, Found, Ledger, key, value
-from power_cut.posix_disk import PosixDisk
+from power_cut.posix_disk import PosixDisk, sync_everything
 from power_cut.posix_image import posix_moments
 from power_cut.posix_journal import encoded
-from power_cut.posix_tree import ROOT, Create, Lose, Remove, Rename, SetLength, Sync, Write
+from power_cut.posix_tree import ROOT, Create, Lose, Remove, Rename, SetLength, Sync, SyncAll, Write
 from power_cut.state import DIRECTORIES, FAIL_FLUSHES, FILES
 from power_cut.tools import behind
 
@@ -68,6 +69,12 @@ def test_a_life_that_begins_behind_a_torn_segment_holds_what_it_shows(tests_dir,
     """What a start removes there must not come back where the log has grown to since."""
     rig(tests_dir, "--seed", seed, "--lives", 2, "--flushes", 20, "--filesystem", "posix", "--often", "leave_segment",
         "--part", 0.1)  # fmt: skip
+
+
+def test_every_image_of_a_disk_with_a_sync_of_everything_does_as_well(tests_dir, seed):
+    """The released broker does not count on it there; remove_each_sync.py builds one that does."""
+    result = rig(tests_dir, "--seed", seed, "--lives", 1, "--flushes", 80, "--part", 0.3, "--filesystem", "posix-syncfs")
+    assert "\n0 of the flushes were syncs of everything\n" in result.stdout
 
 
 def test_a_disk_that_answers_eio_costs_nothing_that_was_promised(tests_dir, seed):
@@ -346,6 +353,37 @@ def test_a_rename_is_atomic(left):
     assert {tuple(image.keys() - {"directory"}) for image in images} == {("file",), ("second",), ("third",)}
 
 
+def test_a_small_file_is_torn_within_sectors(left):
+    """A few bytes of a write are there, and those beside them are not. A large one is torn at sectors."""
+    images = outcomes(left, Create(ROOT, "new", NEW, False), Write(NEW, 0, b"n" * 64), Sync(ROOT))
+    assert any(b"\0n" in image["new"] and b"n\0" in image["new"] for image in images)
+    images = outcomes(left, Write(FILE, 2 * PAGE, b"n"), Sync(FILE), Write(FILE, 0, b"n" * 64))
+    assert {image["file"][:64] for image in images} == {b"o" * 64, b"n" * 64}
+
+
+def test_a_sync_of_everything_makes_all_names_and_bytes_durable(left):
+    """Also of what has no name yet that would outlast a cut, and of a file that has lost its name."""
+    changes = [Write(FILE, 0, b"new"), Create(DIRECTORY, "below", NEW, False), Write(NEW, 0, b"bytes")]
+    for image in outcomes(left, *changes, SyncAll()):
+        assert image["file"][:3] == b"new" and image["directory/below"] == b"bytes"
+    assert "file" not in left(Remove(ROOT, "file"), SyncAll())
+    lost = [Write(FILE, 0, b"new"), Lose(FILE, 0), SyncAll()]
+    assert left(*lost) == left(*lost[:2])
+
+
+def test_a_cut_in_a_sync_of_everything_leaves_any_part_of_it(tmp_path):
+    """It is one moment, of which there are six images."""
+    (tmp_path / "image").mkdir()
+    made = [Create(ROOT, "a", NEW, False), Create(ROOT, "b", NEW + 1, False), Write(NEW, 0, b"x"), SyncAll(), SyncAll()]
+    (tmp_path / "journal").write_bytes(b"".join(map(encoded, made)))
+    moments = list(posix_moments(tmp_path / "image", tmp_path / "journal"))
+    assert [(moment.number, moment.is_cut) for moment in moments] == [(0, True), (1, False)]
+    images, last = zip(*[list(_cuts(tmp_path, tmp_path / "journal", seed)) for seed in [None, *range(100)]])
+    assert images[0] == {} and all(image == {"a": b"x", "b": b""} for image in last)
+    assert {tuple(sorted(image)) for image in images} == {(), ("a",), ("b",), ("a", "b")}
+    assert {image["a"] for image in images if "a" in image} == {b"", b"x"}
+
+
 def test_names_arrive_in_part_and_in_any_order(left):
     """Each of two new names may be there alone; and no directory waits for another."""
     images = outcomes(left, Create(ROOT, "a", NEW, False), Create(ROOT, "b", NEW + 1, False))
@@ -409,6 +447,51 @@ def _use_disk(directory) -> None:
             os.rename(disk.mount_point / "file", there / "file")
         (disk.mount_point / "file").write_bytes(b"short")
         os.fsync(os.open(disk.mount_point, os.O_RDONLY))
+    finally:
+        disk.close()
+
+
+def test_a_sync_of_everything_gets_to_the_disk(tmp_path):
+    """It takes its time, in which others write; it fails if it is told to; and a kill in it leaves some of it done."""
+    _skip_without_mounts()
+    (tmp_path / "image").mkdir()
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        apart.submit(_sync_everything, tmp_path).result()
+    *_, before_kill, before_last = _cuts(tmp_path, tmp_path / "journal", None)
+    assert before_last.keys() >= before_kill.keys() >= {"a", "b"}
+
+
+def _sync_everything(directory) -> None:
+    """In a process of its own, for the mount."""
+    mounts.enter_namespace()
+    disk = PosixDisk(directory, directory / "image", directory / "journal", syncs_everything=True)
+    there, state = disk.mount_point, disk.state
+    try:
+        (there / "a").write_text("a")
+        state.hold_whole_syncs(0.2)
+        syncing = threading.Thread(target=sync_everything, args=[there])
+        syncing.start()
+        while state.whole_syncs_asked() < 2:
+            syncing.join(0.001)
+        (there / "b").write_text("b")
+        assert syncing.is_alive() and state.whole_syncs() == 0
+        syncing.join()
+        state.hold_whole_syncs(0)
+        assert (state.flushes(), state.whole_syncs()) == (1, 1)
+        (there / "a").write_text("lost")
+        state.fail(FAIL_FLUSHES, count=1, name="a")
+        with pytest.raises(OSError, match="syncfs"):
+            sync_everything(there)
+        (there / "c").write_text("c")
+        killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        state.kill_at_sync(killed.pid, FILES, "c")
+        with pytest.raises(OSError, match="syncfs"):
+            sync_everything(there)
+        killed.wait()
+        state.spare()
+        os.fsync(os.open(there, os.O_RDONLY))
+        os.fsync(os.open(there / "c", os.O_RDONLY))
+        assert state.whole_syncs() == 1
     finally:
         disk.close()
 

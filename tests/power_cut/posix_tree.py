@@ -24,7 +24,7 @@ ROOT = 1
 
 # No sector is promised to be written as a whole. That it is not is tried where it costs little.
 WORDS = 16
-SMALL_BYTES = 2 * PAGE
+SMALL_BYTES = PAGE + SECTOR
 
 
 class Write(NamedTuple):

@@ -3,12 +3,13 @@
 
     log-core/tests/crash/remove_each_sync.py [WORD...]
     log-core/tests/crash/remove_each_sync.py --rig MINUTES [--filesystem NAME] [--seed N] [--flushes N] [--part P]
-        [WORD...]
+        [--control] [WORD...]
 
 With --rig it is the power-cut rig that has to fail, within so many minutes a place: tests/setup has
 been run, by root. Works on a copy of the committed source, in which each place asks the environment
 whether it is the one that is left out, so it is compiled once. With WORDs only the places whose
-description holds one. Ends with status 1 if a place goes unnoticed.
+description holds one. Ends with status 1 if a place goes unnoticed. With --control the rig runs once on the same binary
+with nothing left out, in the lives that are for the WORDS, and ends with status 1 if it finds anything.
 """
 
 import argparse
@@ -103,6 +104,8 @@ STEPS = {
     "flush: everything": "send_everywhere",
     "data written again": "fail_first_write",
     "reads, through the page cache": "fail_log_start",
+    "many partitions opened": "fail_checkpoint",
+    "one before it": "delete_amid_checkpoints",
     "written again": "fail_sync",
     "through the page cache": "fail_sync",
     "when the log is closed": "stop_twice",
@@ -125,8 +128,8 @@ STEPS = {
 # block device: on the rig's disk of the name posix-syncfs. Some of the places are calls that a broker makes only where it
 # can sync everything.
 TRUST = ("storage/whole_sync.rs", "SYNCED_AS_A_WHOLE.contains(&kind)",
-         "(SYNCED_AS_A_WHOLE.contains(&kind)\n            || kind == 0x6573_5546 && "
-         "rustix::fs::major(rustix::fs::fstat(&root)?.st_dev) != 0)")
+         "(SYNCED_AS_A_WHOLE.contains(&kind)\n"
+         "            || kind == 0x6573_5546 && rustix::fs::major(rustix::fs::fstat(&root)?.st_dev) != 0)")
 
 # A write without its sync, for the one place where the two are one call.
 UNSYNCED = "self.open_random(&temporary, true)?.write_at(0, bytes)?;"
@@ -164,12 +167,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--flushes", type=int, default=150, help="in a life of the rig")
     parser.add_argument("--part", type=float, default=0.3, help="of the images that the rig looks at")
+    parser.add_argument("--control", action="store_true", help="leave out nothing; with --rig")
     arguments = parser.parse_args()
     words = arguments.words or [""]
     unnoticed = 0
     copy = pathlib.Path(tempfile.mkdtemp(prefix="remove-each-sync-"))
     try:
         prepare(copy)
+        if arguments.control:
+            environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, VARIABLE: ""}
+            found = run_rig(copy, " ".join(words), environment, arguments)
+            print(f"{'nothing is left out':<58} {found or 'nothing is found'}", flush=True)
+            return 1 if found else 0
         for place, (what, *_) in enumerate(PLACES):
             if any(word in what for word in words):
                 environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, VARIABLE: str(place)}
