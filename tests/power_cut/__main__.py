@@ -80,7 +80,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--filesystem", choices=sorted(FILESYSTEMS), default="ext4", help=on)
     parser.add_argument("--faults", type=int, help="instead: so many lives on an ext4 whose disk answers EIO")
     parser.add_argument("--part", type=float, default=1, help="look at this part of the images only (default 1)")
-    often = "a step that comes more often, by its name in workload.py or interruptions.py: fail_sync, leave_segment"
+    often = "a step that comes more often, by its name in one of the rig's modules: fail_sync, leave_segment"
     parser.add_argument("--often", metavar="STEP", action="append", default=[], help=often)
     prove = "instead: at most so many images of a life that lack a flush, all to be found out"
     parser.add_argument("--prove", type=int, help=prove)

@@ -4,7 +4,7 @@
 
 It begins with what lies in the directory IMAGE, appends to JOURNAL, and shares the page STATE with the rig. One request
 is served at a time, so the journal's order is that in which things happened, and whoever has an answer finds what he
-asked for in the journal. With DEVICE, a file for a block device, which stays as it is, it is asked for syncs of everything.
+asked for in the journal. With DEVICE, a file for a block device to be made of, it is asked for syncs of everything too.
 """
 
 import errno

@@ -1,9 +1,10 @@
 """Files and directories as processes see them, what of them is durable, and what a power cut makes of the rest.
 
-The rules are those of the simulated disk (log-core/src/storage/sim/node.rs), which promises no more than POSIX:
+The rules are those of the simulated disk (log-core/src/storage/sim/node.rs), which promises no more than POSIX, and
+one more: a small file may be torn within a sector.
 
-* Bytes and the length of a file are durable with a sync of the file. Until then each page, or each sector, or in a small
-  file each few bytes, is on the disk as it was at a moment of its own since the last sync, and the length at another one.
+* Bytes and the length of a file are durable with a sync of the file. Until then each page, each sector, or of a small
+  file each few bytes, is on the disk as it was at a moment of its own since the last sync, and the length at another.
 * A name is durable with a sync of the directory it is in. Until then any part of the directory's changes may have
   arrived; some of the disks have a journal, on which that part is the beginning.
 * To rename is one change: a file keeps its old name or has its new one, and never none or both.
@@ -23,7 +24,7 @@ from .image import PAGE, SECTOR
 ROOT = 1
 
 # No sector is promised to be written as a whole. That it is not is tried where it costs little.
-WORDS = 16
+WORD = 16
 SMALL_BYTES = PAGE + SECTOR
 
 
@@ -206,7 +207,7 @@ class File:
                 length = change.length
         torn = self.durable.copy()
         end = max(len(torn.stored), *(at.offset + len(at.data) for at in changes if isinstance(at, Write)), 0)
-        unit = rng.choice([SECTOR, PAGE] if end > SMALL_BYTES else [WORDS, SECTOR, PAGE])
+        unit = rng.choice([SECTOR, PAGE] if end > SMALL_BYTES else [WORD, SECTOR, PAGE])
         for start in range(0, end, unit):
             # Blocks that were given back when the file was cut short come back empty.
             freed = max((number for number, end in cuts if end <= start), default=0)

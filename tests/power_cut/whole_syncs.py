@@ -1,7 +1,6 @@
-"""What happens to a broker that syncs everything at once, between two power cuts: to the checkpoints that hang on it.
+"""What happens on the POSIX disk to a broker that syncs everything at once: to checkpoints, between two power cuts.
 
-Of the places that a sync of everything stands for, these are reached by the log start alone: any other checkpoint may be
-an older one without harm.
+They are about log starts, since most else that a checkpoint says may be older than the log without harm.
 """
 
 import time
@@ -19,8 +18,9 @@ from .state import FAIL_FLUSHES, FOR_EVER
 CHECKPOINT = "checkpoint"
 # The longest interval of checkpoints, and some more.
 PATIENCE_S = 1.3
-# As long as a request for DeleteRecords may take to get to the disk.
+# As long as requests to delete records may take to get to the disk.
 HELD_S = 0.15
+# As long as the syncs of many partitions may be apart.
 FIRST_S = 0.02
 REQUEST_TIMEOUT_S = 2
 

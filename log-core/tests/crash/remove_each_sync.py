@@ -169,6 +169,8 @@ def main() -> int:
     parser.add_argument("--part", type=float, default=0.3, help="of the images that the rig looks at")
     parser.add_argument("--control", action="store_true", help="leave out nothing; with --rig")
     arguments = parser.parse_args()
+    if arguments.control and arguments.rig is None:
+        parser.error("--control is for --rig")
     words = arguments.words or [""]
     unnoticed = 0
     copy = pathlib.Path(tempfile.mkdtemp(prefix="remove-each-sync-"))
