@@ -168,7 +168,10 @@ class Daemon:
         return b""
 
     def _sync_all(self, _node: int, _arguments: memoryview) -> bytes:
-        """Syncs everything, in no order that anybody could count on. The time that it takes has passed."""
+        """Syncs everything, in no order that anybody could count on. The time that it takes has passed.
+
+        What came in meanwhile is done with the rest, which is more than is promised.
+        """
         if self._state.is_killing():
             raise OSError(errno.EIO, "killed")
         changed = self._tree.changed()

@@ -10,12 +10,12 @@ from confluent_kafka.admin import AdminClient
 
 from harness.ledger import PERSISTENT
 
+from .interruptions import CHECKPOINT
 from .ledger import COMPACTED
 from .refusals import acknowledged_too_late, offline, produce_until_refused
 from .settings import FLEETING, FLEETING_CONFIG
 from .state import FAIL_FLUSHES, FOR_EVER
 
-CHECKPOINT = "checkpoint"
 # The longest interval of checkpoints, and some more.
 PATIENCE_S = 1.3
 # As long as requests to delete records may take to get to the disk.
