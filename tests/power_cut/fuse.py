@@ -134,7 +134,8 @@ def _requests(device: int, until: Callable[[], float | None]) -> Iterator[Reques
     buffer = bytearray(_READ_BYTES)
     while True:
         due = until()
-        if due is not None and not select.select([device], [], [], max(0, due - time.monotonic()))[0]:
+        left = None if due is None else due - time.monotonic()
+        if left is not None and (left <= 0 or not select.select([device], [], [], left)[0]):
             yield None
             continue
         try:
