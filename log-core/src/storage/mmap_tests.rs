@@ -194,7 +194,7 @@ fn what_is_brought_in_from_the_disk_waits_for_a_sync() {
     drop(segment);
     // Nobody maps it, so its pages can go.
     let file = File::open(dir.path().join("a.log")).expect("there");
-    fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a file");
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a file");
     let segment = storage.open_segment("a.log", 0, false).expect("there");
     if segment.is_resident(0..1 << 20) {
         return; // A file system in memory has nothing to bring in.

@@ -18,6 +18,7 @@ mod direct;
 #[allow(unsafe_code)]
 mod leftovers;
 mod mmap;
+mod mmap_segment;
 #[allow(unsafe_code)]
 mod region;
 pub mod sim;
