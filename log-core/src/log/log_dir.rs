@@ -357,8 +357,8 @@ impl LogDir {
         self.partition_dir_with(partition, |found, file, bytes| {
             if found {
                 // If the sync of the process that made it has failed, it is in the page cache alone and passes
-                // for written (R4).
-                return self.storage.rewrite(file, 0, bytes);
+                // for written (R4). Another file does not.
+                return self.storage.write_atomic(file, bytes);
             }
             if self.storage.exists(file)? {
                 // One that is damaged may be longer.
