@@ -14,7 +14,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::storage::SegmentFile;
+use crate::storage::{HUGE_BYTES, SegmentFile};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,7 +41,7 @@ impl ReadAhead {
     /// Brings them into memory, as far as the disk can. Waits for it.
     pub fn run(&self) {
         // Whoever wants the bytes learns why they are not there.
-        let _ = self.file.bring_in(self.range.clone());
+        let _ = self.file.read_ahead(self.range.clone());
     }
 }
 
@@ -92,7 +92,8 @@ impl Readers {
             // What had been asked for has not come, or has gone again.
             reader.asked = read.end;
         }
-        let wanted = (read.end + AHEAD_BYTES).min(end);
+        // Up to where a huge page ends, so that the next one is read whole.
+        let wanted = ((read.end + AHEAD_BYTES) / HUGE_BYTES * HUGE_BYTES).min(end);
         let from = reader.asked;
         if !expected || from >= wanted || from - read.end > AHEAD_BYTES / 2 {
             return None;
@@ -118,7 +119,9 @@ mod tests {
             let ahead = readers.note(mib * MIB..(mib + 1) * MIB, mib == 6, END);
             if let Some(ahead) = ahead {
                 assert_eq!(ahead.start, asked, "nothing twice and no gap");
-                assert_eq!(ahead.end, (mib + 1) * MIB + AHEAD_BYTES);
+                assert!(ahead.end.is_multiple_of(HUGE_BYTES), "whole huge pages");
+                let far = ahead.end - (mib + 1) * MIB;
+                assert!((AHEAD_BYTES - HUGE_BYTES + 1..=AHEAD_BYTES).contains(&far), "{far} bytes ahead");
                 asked = ahead.end;
             }
             assert!(asked - (mib + 1) * MIB >= AHEAD_BYTES / 2, "half of it is always there");
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn the_front_of_a_segment_is_where_the_one_before_goes_on() {
         let readers = Readers::default();
-        assert_eq!(readers.note(0..MIB, true, END), Some(MIB..MIB + AHEAD_BYTES));
+        assert_eq!(readers.note(0..MIB, true, END), Some(MIB..AHEAD_BYTES));
     }
 
     #[test]

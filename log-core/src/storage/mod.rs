@@ -34,6 +34,7 @@ use bytes::Bytes;
 
 pub use bus_error::name_bus_errors;
 pub use mmap::{CALL_BYTES_MIN, MmapStorage, WriteMode};
+pub(crate) use mmap_segment::HUGE_BYTES;
 pub use region::maps;
 
 /// The largest file that [`Storage::read`] hands out, in bytes. The largest honest one is the
@@ -158,12 +159,16 @@ pub trait SegmentFile: ReadAt {
     /// True of this moment only: what is clean may be dropped at any time.
     ///
     /// # Panics
-    /// If the range does not lie below the published length, here and in the next.
+    /// If the range does not lie below the published length, here and in the next two.
     fn is_resident(&self, range: Range<u64>) -> bool;
     /// Brings a range of published bytes into memory, waiting for the disk. What a device cannot
     /// bring, or a file that has become too short does not have, is an `Err` here, and would be a
     /// SIGBUS to whoever touched it (R3). Syncs of the same disk go first.
     fn bring_in(&self, range: Range<u64>) -> io::Result<()>;
+    /// The same for a reader that goes on from front to back: what lies around the range may come with it.
+    fn read_ahead(&self, range: Range<u64>) -> io::Result<()> {
+        self.bring_in(range)
+    }
     /// Puts a range of published bytes that is in memory into the page table, so that touching it takes no fault. A
     /// hint.
     fn map_in(&self, _range: Range<u64>) {}
