@@ -15,6 +15,7 @@ from harness.broker import Highwater, end_with_parent, wait_until
 from harness.ledger import PERSISTENT
 from power_cut import mounts
 from power_cut.disk import format_image
+from power_cut.loop import loop_device
 
 pytestmark = pytest.mark.highwater_only("the files are Highwater's")
 
@@ -34,9 +35,10 @@ def value(number: int) -> bytes:
 
 def test_what_is_beside_a_bad_sector_is_served(tmp_path):
     """To a consumer from the front, for whom whole huge pages are read, of which this one cannot be."""
-    needs = [os.geteuid() == 0, os.path.exists("/dev/fuse"), os.path.exists("/dev/loop-control")]
-    if not all(needs):
-        pytest.skip("needs to be root, /dev/fuse and /dev/loop-control")
+    try:
+        mounts.require()
+    except mounts.Unable as unable:
+        pytest.skip(str(unable))
     with ProcessPoolExecutor(1, get_context("spawn")) as apart:
         before, behind, hole = apart.submit(_read_around_a_bad_sector, tmp_path).result()
     assert before == {number: value(number) for number in range(hole)}
@@ -70,10 +72,12 @@ def _read_around_a_bad_sector(directory: Path) -> tuple[dict[int, bytes], dict[i
                f"disk={image}", f"at={bad * BLOCK}"]  # fmt: skip
     with (directory / "nbdkit.log").open("wb") as log:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, preexec_fn=end_with_parent)
-    wait_until(lambda: device.stat().st_size == image.stat().st_size, "nbdfuse serves the disk")
-    loop = mounts.run("losetup", "--find", "--show", "--direct-io=on", str(device)).strip()
-    mounts.mount(loop, at)
     try:
+        wait_until(lambda: device.stat().st_size == image.stat().st_size, "nbdfuse serves the disk")
+        # The mount keeps the device, which goes with it.
+        loop, descriptor = loop_device(device)
+        mounts.mount(loop, at)
+        os.close(descriptor)
         with segment.open("rb") as file:
             with pytest.raises(OSError, match="Input/output error"):
                 os.pread(file.fileno(), BLOCK, BAD_AT)
@@ -88,9 +92,8 @@ def _read_around_a_bad_sector(directory: Path) -> tuple[dict[int, bytes], dict[i
     finally:
         if broker.is_running():
             broker.kill()
-        mounts.unmount(at)
-        mounts.run("losetup", "--detach", loop)
-        mounts.run("umount", str(device))
+        for mounted in (at, device):
+            subprocess.run(["umount", "--lazy", str(mounted)], capture_output=True)
         mounts.end(server)
 
 

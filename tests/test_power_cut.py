@@ -9,13 +9,14 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections import Counter
 import threading
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
 
+from harness.broker import wait_until
 from harness.modules import run_module
 from power_cut import mounts
 from power_cut.cut import Cut, drawn
@@ -479,11 +480,15 @@ def _sync_everything(directory) -> None:
     there, state = disk.mount_point, disk.state
     try:
         (there / "a").write_text("a")
-        state.hold_whole_syncs(0.2)
+        # One of somebody else's, whom neither this process nor the rig has started, is none of the disk's.
+        sync = f"import ctypes, os; assert ctypes.CDLL(None).syncfs(os.open({str(there)!r}, os.O_RDONLY)) == 0"
+        other = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sync!r}], check=True)"
+        subprocess.run([sys.executable, "-c", other], check=True)
+        assert (state.flushes(), state.whole_syncs()) == (0, 0)
+        state.hold_whole_syncs(3)
         syncing = threading.Thread(target=sync_everything, args=[there])
         syncing.start()
-        while state.whole_syncs_asked() < 2:
-            syncing.join(0.001)
+        wait_until(lambda: state.whole_syncs_asked() == 2, "the sync is asked for", interval_s=0.001)
         (there / "b").write_text("b")
         assert syncing.is_alive() and state.whole_syncs() == 0
         syncing.join()

@@ -87,7 +87,8 @@ def mount(at: str, block_device: str | None = None) -> int:
 
     With a block device, of which nothing is read, the kernel passes `syncfs` on, and `sync` of whoever calls that.
     """
-    device = os.open("/dev/fuse", os.O_RDWR)
+    # What can be read may be gone before it is read: whoever asked has been killed.
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
     options = f"fd={device},rootmode={stat.S_IFDIR:o},user_id=0,group_id=0"
     source, kind = "posix", "fuse"
     if block_device:
@@ -100,10 +101,11 @@ def mount(at: str, block_device: str | None = None) -> int:
 
 
 class Request(NamedTuple):
-    """A request, and how its answer is told from others."""
+    """A request, how its answer is told from others, and the thread that asks."""
 
     opcode: int
     unique: int
+    thread: int
     node: int
     arguments: memoryview
 
@@ -112,17 +114,21 @@ def serve(
     device: int,
     handlers: dict[Opcode, Callable[[int, memoryview], bytes]],
     put_off: Callable[[int], float] = lambda opcode: 0,
+    is_idle: Callable[[Request], bool] = lambda request: False,
 ) -> None:
     """Answers one request after the other until the file system is unmounted.
 
     A handler gets the node and the arguments, and gives the answer's bytes or raises OSError. A request of a kind that
-    is put off waits for so many seconds, in which others are answered.
+    is put off waits for so many seconds, in which others are answered. To one that is idle nothing is done, and the answer
+    is that all is well.
     """
     handlers = {Opcode.INIT: _init, **handlers}
     waiting: deque[tuple[float, Request]] = deque()
     for request in _requests(device, lambda: waiting[0][0] if waiting else None):
         if request is None:
             _answer(device, handlers, waiting.popleft()[1])
+        elif is_idle(request):
+            _answer(device, {Opcode(request.opcode): lambda _node, _arguments: b""}, request)
         elif seconds := put_off(request.opcode):
             waiting.append((time.monotonic() + seconds, request._replace(arguments=request.arguments.tobytes())))
         else:
@@ -135,7 +141,7 @@ def _requests(device: int, until: Callable[[], float | None]) -> Iterator[Reques
     while True:
         due = until()
         left = None if due is None else due - time.monotonic()
-        if left is not None and (left <= 0 or not select.select([device], [], [], left)[0]):
+        if (left is not None and left <= 0) or not select.select([device], [], [], left)[0]:
             yield None
             continue
         try:
@@ -147,9 +153,9 @@ def _requests(device: int, until: Callable[[], float | None]) -> Iterator[Reques
             if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                 continue
             raise
-        _, opcode, unique, node, *_ = _REQUEST.unpack_from(buffer)
+        _, opcode, unique, node, _, _, thread = _REQUEST.unpack_from(buffer)
         if opcode not in _UNANSWERED:
-            yield Request(opcode, unique, node, memoryview(buffer)[_REQUEST.size : length])
+            yield Request(opcode, unique, thread, node, memoryview(buffer)[_REQUEST.size : length])
 
 
 def _answer(device: int, handlers: dict[Opcode, Callable[[int, memoryview], bytes]], request: Request) -> None:

@@ -192,6 +192,20 @@ class Daemon:
         self._state.count_whole_sync()
         return b""
 
+    def is_idle(self, request: fuse.Request) -> bool:
+        """Whether it is a sync of everything that somebody else has asked for, who syncs all disks that there are."""
+        return request.opcode == Opcode.SYNCFS and not self._is_of_the_rig(request.thread)
+
+    def _is_of_the_rig(self, thread: int) -> bool:
+        """Whether it is of the process that has started this one, or of another that it has started."""
+        try:
+            status = Path(f"/proc/{thread}/status").read_text()
+        except OSError:
+            # Nobody lives to hear the answer.
+            return False
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        return os.getppid() in (int(fields["Tgid"]), int(fields["PPid"]))
+
     def put_off(self, opcode: int) -> float:
         """For how long a request waits: a sync of everything takes its time, in which others may write and sync."""
         return self._state.ask_whole_sync() if opcode == Opcode.SYNCFS else 0
@@ -229,7 +243,7 @@ def main() -> None:
         os.close(opened)
     else:
         requests = fuse.mount(mount_point)
-    fuse.serve(requests, daemon.handlers, daemon.put_off)
+    fuse.serve(requests, daemon.handlers, daemon.put_off, daemon.is_idle)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,7 @@ class WholeSyncs:
         self._send([(name, 0)] * 3)
         # The checkpoint that these bring.
         life.producer.poll(self.rng.choice([0.05, 0.3]))
-        _, end = life.watermarks(name, 0)
-        if end == 0:
-            return
+        end = life.ends[(name, 0)]
         self.state.fail(FAIL_FLUSHES, 0, self.rng.choice([1, FOR_EVER]), CHECKPOINT)
         self._delete([(name, 0, end - 1)])
         produce_until_refused(life)

@@ -3,7 +3,7 @@
 //!
 //! What is mapped is a [`Region`]; its picture says who may touch what.
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
@@ -15,7 +15,9 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
 use rustix::mm::Advice;
+use rustix::param::page_size;
 
+use super::kernel;
 use super::leftovers::settle_leftovers;
 use super::mmap::read_full;
 use super::region::Region;
@@ -41,7 +43,7 @@ pub(super) struct MmapSegment {
     call_bytes_min: usize,
     region: Region,
     /// Whether a page that is populated brings in all that its huge page holds.
-    reads_huge: bool,
+    reads_huge: AtomicBool,
     turns: Arc<Turns>,
     /// Written by the writer alone; others only look at it.
     allocated: AtomicU64,
@@ -57,18 +59,31 @@ impl MmapSegment {
     ) -> io::Result<MmapSegment> {
         let len = file.metadata()?.len();
         let region = Region::map_file(&file, to_usize(reserve_bytes.max(len))?)?;
-        let mut reads_huge = false;
-        if reserve_bytes <= len {
-            // A sealed segment. What a fault would read around itself by a guess of the kernel's is
-            // either asked for by name or not wanted at all.
-            region.advise(0..region.len(), Advice::Random)?;
-            // Then a fault reads a huge page at once, in one piece of memory if the file system can. Page by page, as
-            // `fadvise` reads it, a MiB took 560 us of a processor here; so it takes 26.
-            reads_huge = region.advise(0..region.len(), Advice::LinuxHugepage).is_ok();
-        }
         region.publish(0, to_usize(len)?);
         let (path, allocated) = (path.to_owned(), AtomicU64::new(len));
-        Ok(MmapSegment { path, file, call_bytes_min, region, reads_huge, turns, allocated })
+        let reads_huge = AtomicBool::new(false);
+        let segment = MmapSegment { path, file, call_bytes_min, region, reads_huge, turns, allocated };
+        if reserve_bytes <= len {
+            segment.advise_sealed();
+        }
+        Ok(segment)
+    }
+
+    /// Tells the kernel how what will not grow any more is read.
+    fn advise_sealed(&self) {
+        let advise = |advice| self.region.advise(0..self.region.len(), advice).is_ok();
+        // What a fault would read around itself by a guess of the kernel's is either asked for by name or not wanted at
+        // all. But a fault that has to read may read a huge page, in one piece of memory where the file system can: page
+        // by page, as `fadvise` reads it, a MiB took 560 us of a processor here; so it takes 20 to 40.
+        let is_known = page_size() == 4096 && kernel::is_at_least(5, 18);
+        let reads_huge = advise(Advice::Random) && is_known && advise(Advice::LinuxHugepage);
+        // Relaxed: nothing else is read because of it.
+        self.reads_huge.store(reads_huge, Ordering::Relaxed);
+    }
+
+    fn reads_huge(&self) -> bool {
+        // Relaxed: as above.
+        self.reads_huge.load(Ordering::Relaxed)
     }
 
     /// Has the disk begin to read a chunk, without waiting for it.
@@ -78,20 +93,19 @@ impl MmapSegment {
         let _ = fadvise(&self.file, range.start, len, rustix::fs::Advice::WillNeed);
     }
 
+    /// Brings a range into memory and into the page table.
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        self.region.populate(range.start as usize..range.end as usize)
-    }
-
-    /// Brings in a huge page that nothing else is in the way of.
-    fn bring_in_huge(&self, range: Range<u64>) -> io::Result<()> {
-        if self.is_resident(range.clone()) {
-            return Ok(());
+        let in_map = range.start as usize..range.end as usize;
+        let done = self.region.populate(in_map.clone());
+        if done.is_ok() || !self.reads_huge() {
+            return done;
         }
-        self.populate(range.clone()).inspect_err(|_| {
-            // Of a huge page all or nothing is in memory. Without it, what is not lost comes page by page.
-            let len = NonZeroU64::new(range.end - range.start);
-            let _ = fadvise(&self.file, range.start, len, rustix::fs::Advice::DontNeed);
-        })
+        // Of a huge page all or nothing is in memory. Once it is gone, what can be read of it comes page by page.
+        let huge = range.start / HUGE_BYTES * HUGE_BYTES..range.end.next_multiple_of(HUGE_BYTES);
+        let len = NonZeroU64::new(huge.end - huge.start);
+        let _ = fadvise(&self.file, huge.start, len, rustix::fs::Advice::DontNeed);
+        self.ask_for(range);
+        self.region.populate(in_map)
     }
 
     fn pwrite(&self, pos: u64, parts: &[&[u8]]) -> io::Result<()> {
@@ -201,10 +215,10 @@ impl SegmentFile for MmapSegment {
             let is_whole =
                 at.is_multiple_of(HUGE_BYTES) && (end - at == HUGE_BYTES || end == self.published());
             // A sync would wait for all of a huge page.
-            if self.reads_huge && is_whole && self.turns.is_quiet() {
-                self.bring_in_huge(at..end)?;
-            } else {
+            if !(self.reads_huge() && is_whole && self.turns.is_quiet()) {
                 self.bring_in(at..end)?;
+            } else if !self.is_resident(at..end) {
+                self.populate(at..end)?;
             }
             at = end;
         }
@@ -240,6 +254,7 @@ impl SegmentFile for MmapSegment {
             self.file.set_len(published)?;
             self.allocated.store(published, Ordering::Relaxed);
         }
+        self.advise_sealed();
         Ok(())
     }
 }
@@ -274,7 +289,7 @@ mod tests {
         file.sync_all().expect("a healthy disk");
         fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a file");
         let segment = MmapSegment::new("a.log", file, 0, 0, Arc::new(Turns::default())).expect("there");
-        if segment.is_resident(0..2 * HUGE_BYTES) || !segment.reads_huge {
+        if segment.is_resident(0..2 * HUGE_BYTES) || !segment.reads_huge() {
             return; // A file system in memory has nothing to bring in, and some kernels know no huge pages.
         }
         segment.populate(HUGE_BYTES..HUGE_BYTES + 1).expect("a healthy disk");
@@ -282,5 +297,18 @@ mod tests {
         assert!(!segment.is_resident(0..1), "of the one before nothing was asked for");
         segment.read_ahead(1..2 * HUGE_BYTES).expect("a healthy disk");
         assert!(segment.is_resident(0..2 * HUGE_BYTES));
+    }
+
+    #[test]
+    fn a_segment_that_is_sealed_reads_huge_pages() {
+        let dir = tempfile::tempdir().expect("room");
+        let file = File::options().read(true).write(true).create_new(true).open(dir.path().join("a.log"));
+        let (turns, bytes) = (Arc::new(Turns::default()), HUGE_BYTES);
+        let segment = MmapSegment::new("a.log", file.expect("room"), bytes, 0, turns).expect("room");
+        segment.allocate(bytes).expect("room");
+        segment.append(0, &[b"bytes"]).expect("room");
+        assert!(!segment.reads_huge(), "it is written to");
+        segment.trim().expect("a healthy disk");
+        assert!(segment.reads_huge() || page_size() != 4096 || !kernel::is_at_least(5, 18));
     }
 }

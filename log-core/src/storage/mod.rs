@@ -15,6 +15,7 @@
 #[allow(unsafe_code)]
 mod bus_error;
 mod direct;
+mod kernel;
 #[allow(unsafe_code)]
 mod leftovers;
 mod mmap;

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 use rustix::fs::{fstatfs, syncfs};
-use rustix::system::uname;
+
+use super::kernel;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -37,7 +38,8 @@ impl WholeSync {
     pub(super) fn of(root: &Path) -> io::Result<WholeSync> {
         let root = File::open(root)?;
         let kind = fstatfs(&root)?.f_type as u64;
-        let trusted = SYNCED_AS_A_WHOLE.contains(&kind) && reports_failures(uname().release().to_bytes());
+        // The first whose `syncfs` answers with an error when something was not written.
+        let trusted = SYNCED_AS_A_WHOLE.contains(&kind) && kernel::is_at_least(5, 8);
         Ok(WholeSync { root, trusted, failed: Mutex::new(false) })
     }
 
@@ -70,30 +72,9 @@ impl WholeSync {
     }
 }
 
-/// Whether a kernel of this release answers `syncfs` with an error when something was not written.
-fn reports_failures(release: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(release);
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0_u32));
-    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernels_are_told_apart_by_number() {
-        for (release, reports) in [
-            ("5.7.19", false),
-            ("4.19.0-21-amd64", false),
-            ("5.8.0", true),
-            ("5.10.0-8-amd64", true),
-            ("6.1", true),
-            ("", false),
-        ] {
-            assert_eq!(reports_failures(release.as_bytes()), reports, "{release}");
-        }
-    }
 
     #[test]
     fn a_directory_can_be_synced_as_a_whole() {

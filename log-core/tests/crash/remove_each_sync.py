@@ -175,7 +175,8 @@ def main() -> int:
         prepare(copy)
         if arguments.control:
             environment = {**os.environ, "CARGO_TARGET_DIR": TARGET, VARIABLE: ""}
-            found = run_rig(copy, " ".join(words), environment, arguments)
+            chosen = [what for what, *_ in PLACES if any(word in what for word in words)]
+            found = run_rig(copy, chosen, environment, arguments)
             print(f"{'nothing is left out':<58} {found or 'nothing is found'}", flush=True)
             return 1 if found else 0
         for place, (what, *_) in enumerate(PLACES):
@@ -184,7 +185,7 @@ def main() -> int:
                 if arguments.rig is None:
                     verdict = run(copy, environment)
                 else:
-                    verdict = run_rig(copy, what, environment, arguments)
+                    verdict = run_rig(copy, [what], environment, arguments)
                 unnoticed += verdict is None
                 print(f"{what:<58} {verdict or 'NOT NOTICED'}", flush=True)
     finally:
@@ -230,7 +231,7 @@ def run(copy: pathlib.Path, environment: dict) -> str | None:
     return None
 
 
-def run_rig(copy: pathlib.Path, what: str, environment: dict, arguments: argparse.Namespace) -> str | None:
+def run_rig(copy: pathlib.Path, places: list[str], environment: dict, arguments: argparse.Namespace) -> str | None:
     """What the power-cut rig says of a binary with a place left out; None if it is content."""
     environment = {**environment, "HIGHWATER_BIN": f"{TARGET}/debug/highwater"}
     build = ["cargo", "build", "-q", "--locked", "--bin", "highwater"]
@@ -240,7 +241,8 @@ def run_rig(copy: pathlib.Path, what: str, environment: dict, arguments: argpars
     command = [".venv/bin/python", "-m", "power_cut", "--minutes", str(arguments.rig),
                "--flushes", str(arguments.flushes), "--seed", str(arguments.seed),
                "--filesystem", arguments.filesystem, "--part", str(arguments.part)]  # fmt: skip
-    command += next((["--often", step] for word, step in STEPS.items() if word in what), [])
+    for what in places:
+        command += next((["--often", step] for word, step in STEPS.items() if word in what), [])
     result = subprocess.run(command, cwd=REPOSITORY / "tests", env=environment, capture_output=True, text=True)
     if result.returncode == 0:
         return None
