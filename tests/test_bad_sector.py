@@ -116,7 +116,7 @@ def _consume(broker: Highwater, start: int, end: int) -> dict[int, bytes]:
         return consumer.position([TopicPartition(TOPIC, 0)])[0].offset >= end
 
     try:
-        wait_until(read, f"a consumer is at offset {end}", interval_s=0)
+        wait_until(read, f"a consumer is at offset {end}", timeout_s=120, interval_s=0)
         return {offset: value for offset, value in values.items() if offset < end}
     finally:
         consumer.close()

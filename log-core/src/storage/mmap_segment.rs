@@ -97,7 +97,8 @@ impl MmapSegment {
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
         let in_map = range.start as usize..range.end as usize;
         let done = self.region.populate(in_map.clone());
-        if done.is_ok() || !self.reads_huge() {
+        let is_there = |at| self.is_resident(at..at + 1);
+        if done.is_ok() || !self.reads_huge() || range.clone().step_by(page_size()).any(is_there) {
             return done;
         }
         // Of a huge page all or nothing is in memory. Once it is gone, what can be read of it comes page by page.
