@@ -97,11 +97,14 @@ impl MmapSegment {
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
         let in_map = range.start as usize..range.end as usize;
         let done = self.region.populate(in_map.clone());
-        let is_there = |at| self.is_resident(at..at + 1);
-        if done.is_ok() || !self.reads_huge() || range.clone().step_by(page_size()).any(is_there) {
+        if done.is_ok() {
             return done;
         }
-        // Of a huge page all or nothing is in memory. Once it is gone, what can be read of it comes page by page.
+        // Of a huge page all or nothing is in memory. Once it is gone, and no other is read in its place, what can be read
+        // of it comes page by page. Relaxed: as above.
+        if self.reads_huge.swap(false, Ordering::Relaxed) {
+            let _ = self.region.advise(0..self.region.len(), Advice::LinuxNoHugepage);
+        }
         let huge = range.start / HUGE_BYTES * HUGE_BYTES..range.end.next_multiple_of(HUGE_BYTES);
         let len = NonZeroU64::new(huge.end - huge.start);
         let _ = fadvise(&self.file, huge.start, len, rustix::fs::Advice::DontNeed);

@@ -163,7 +163,10 @@ impl Region {
 
     /// Gives advice that changes neither the bytes nor what may be done with them.
     pub(super) fn advise(&self, range: Range<usize>, advice: Advice) -> Result<(), Errno> {
-        let harmless = matches!(advice, Advice::Random | Advice::LinuxHugepage | Advice::LinuxPopulateRead);
+        let harmless = matches!(
+            advice,
+            Advice::Random | Advice::LinuxHugepage | Advice::LinuxNoHugepage | Advice::LinuxPopulateRead
+        );
         assert!(harmless, "advice that may change bytes");
         assert!(range.end <= self.len.next_multiple_of(page_size()), "advice past the reserved range");
         // SAFETY: the range lies in the mapping (asserted), and none of these kinds of advice changes it.
