@@ -54,9 +54,9 @@ class Endings:
         directory = life.broker.data_dir / "topics" / "rolling-0"
         life.send("rolling", 0)
         life.await_answers()
-        hasty, number = life.hasty_producer(), life.ends[("rolling", 0)]
+        hasty, end = life.hasty_producer(), life.ends[("rolling", 0)]
         newest, more = segments(directory)[-1], LEFT
-        for number in range(number, number + SENT_MAX):
+        for number in range(end, end + SENT_MAX):
             life.send_hastily(hasty, "rolling", 0, number)
             assert hasty.flush(TIMEOUT_S) == 0, "rolling-0 takes no records"
             more -= segments(directory)[-1] != newest
