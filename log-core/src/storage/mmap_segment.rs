@@ -86,6 +86,13 @@ impl MmapSegment {
         self.reads_huge.load(Ordering::Relaxed)
     }
 
+    /// Whether a piece of what is read ahead is all of a huge page, and is to be read as one.
+    fn is_to_be_whole(&self, piece: &Range<u64>) -> bool {
+        let is_full = piece.end - piece.start == HUGE_BYTES || piece.end == self.published();
+        // A sync would wait for all of it.
+        piece.start.is_multiple_of(HUGE_BYTES) && is_full && self.reads_huge() && self.turns.is_quiet()
+    }
+
     /// Has the disk begin to read a chunk, without waiting for it.
     fn ask_for(&self, range: Range<u64>) {
         let len = NonZeroU64::new(range.end - range.start);
@@ -216,10 +223,7 @@ impl SegmentFile for MmapSegment {
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min((at + 1).next_multiple_of(HUGE_BYTES));
-            let is_whole =
-                at.is_multiple_of(HUGE_BYTES) && (end - at == HUGE_BYTES || end == self.published());
-            // A sync would wait for all of a huge page.
-            if !(self.reads_huge() && is_whole && self.turns.is_quiet()) {
+            if !self.is_to_be_whole(&(at..end)) {
                 self.bring_in(at..end)?;
             } else if !self.is_resident(at..end) {
                 self.populate(at..end)?;
@@ -301,6 +305,15 @@ mod tests {
         assert!(!segment.is_resident(0..1), "of the one before nothing was asked for");
         segment.read_ahead(1..2 * HUGE_BYTES).expect("a healthy disk");
         assert!(segment.is_resident(0..2 * HUGE_BYTES));
+
+        let whole = HUGE_BYTES..2 * HUGE_BYTES;
+        assert!(segment.is_to_be_whole(&whole));
+        assert!(!segment.is_to_be_whole(&(1..HUGE_BYTES)) && !segment.is_to_be_whole(&(0..HUGE_BYTES - 1)));
+        let beside_a_sync = || {
+            assert!(!segment.is_to_be_whole(&whole));
+            Ok(())
+        };
+        segment.turns.sync(beside_a_sync).expect("it does nothing");
     }
 
     #[test]
